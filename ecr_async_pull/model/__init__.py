@@ -1,0 +1,1 @@
+"""What a registry says: pure values, no I/O, no async."""

@@ -1,0 +1,94 @@
+"""One frozen object of limits and knobs; units in the names. Nothing here reads the environment."""
+
+from __future__ import annotations
+
+import enum
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import UsageError
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
+
+class ArchiveFormat(enum.Enum):
+    """What is written. DOCKER with `keep_compressed` keeps blobs as stored."""
+
+    DOCKER = "docker-archive"
+    DOCKER_LEGACY = "docker-legacy"
+    OCI_ARCHIVE = "oci-archive"
+    OCI_DIRECTORY = "oci"
+
+
+class Verify(enum.Enum):
+    """FULL: stored digest and diff_id of every layer; STORED: the stored digest alone where nothing is inflated."""
+
+    FULL = "full"
+    STORED = "stored"
+
+
+class PullPolicy(enum.Enum):
+    """ALWAYS asks the registry whether the tag moved; MISSING asks only for what isn't here."""
+
+    ALWAYS = "always"
+    MISSING = "missing"
+
+
+def _default_workers() -> int:
+    return max(1, min(len(os.sched_getaffinity(0)), 8))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferSettings:
+    """The engine's limits. Defaults need no tuning.
+
+    `max_connections`: connections to storage hosts at once, over all blobs. `max_workers`: threads that
+    hash and inflate. `segment_bytes`: the largest range asked for in one request.
+    `limit_rate_bytes_s`: total download rate, None for no limit.
+    """
+
+    max_connections: int = 16
+    max_workers: int = 0
+    segment_bytes: int = 8 * MIB
+    limit_rate_bytes_s: int | None = None
+    connect_timeout_s: float = 15.0
+    idle_timeout_s: float = 30.0
+    attempts: int = 6
+    handles_stragglers: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_workers == 0:
+            object.__setattr__(self, "max_workers", _default_workers())
+        _demand(1 <= self.max_connections <= 256, "max connections must be between 1 and 256")
+        _demand(1 <= self.max_workers <= 64, "max workers must be between 1 and 64")
+        _demand(64 * KIB <= self.segment_bytes <= GIB, "segment size must be between 64 KiB and 1 GiB")
+        _demand(
+            self.limit_rate_bytes_s is None or self.limit_rate_bytes_s >= 16 * KIB,
+            "rate limit must be at least 16 KiB a second",
+        )
+        _demand(self.attempts >= 1, "attempts must be at least 1")
+        _demand(self.connect_timeout_s > 0 and self.idle_timeout_s > 0, "timeouts must be above 0 seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionSettings:
+    """How hosts are reached. `ca_file`: PEM bundle for *all* connections, None for the system's.
+
+    `trusts_env_proxies`: HTTPS_PROXY and NO_PROXY apply. `plain_http`: speak HTTP to the registries.
+    `docker_config`: docker's config.json with logins for registries that aren't ECR, None for none.
+    `token_cache_dir`: where tokens are kept between runs (0700, files 0600), None for nowhere.
+    """
+
+    ca_file: Path | None = None
+    trusts_env_proxies: bool = True
+    plain_http: bool = False
+    docker_config: Path | None = None
+    token_cache_dir: Path | None = None
+
+
+def _demand(condition: bool, message: str) -> None:  # noqa: FBT001
+    if not condition:
+        raise UsageError(message)
