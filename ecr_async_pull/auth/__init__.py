@@ -1,0 +1,1 @@
+"""Who we are: AWS tokens, docker logins and registry challenges."""

@@ -1,0 +1,1 @@
+"""The command line: parsing -> settings -> orchestrator -> text and exit code."""

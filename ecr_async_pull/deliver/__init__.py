@@ -1,0 +1,1 @@
+"""How a finished archive gets to where it was wanted."""

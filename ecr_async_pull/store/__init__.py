@@ -1,0 +1,1 @@
+"""What lies on disk between runs: staging, journal, cache, records."""

@@ -1,0 +1,1 @@
+"""The engine: bounded ranges in, verified bytes out."""
