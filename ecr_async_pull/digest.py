@@ -35,6 +35,11 @@ class Digest:
             )
         raise IntegrityError(f"{text!r} is not a digest; expected sha256:<64 lower-case hex digits>")
 
+    @staticmethod
+    def is_grammatical(text: str) -> bool:
+        """Whether the text fits the grammar of digests, whether or not its algorithm is known here."""
+        return _GRAMMAR.fullmatch(text) is not None
+
     @classmethod
     def of(cls, data: bytes, algorithm: str = "sha256") -> Digest:
         return cls(algorithm, hashlib.new(algorithm, data).hexdigest())

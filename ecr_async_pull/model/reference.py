@@ -16,6 +16,7 @@ _REPOSITORY = re.compile(
     r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)*"
 )
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_IDENTIFIER = re.compile(r"[a-f0-9]{64}")
 _REPOSITORY_MAX_LENGTH = 255
 _DOCKER_HUB = "docker.io"
 _FORM = "<account>.dkr.ecr.<region>.amazonaws.com/<repository>[:<tag>][@sha256:<hex>]"
@@ -54,9 +55,15 @@ class ImageReference:
         tag: str | None = None
         if ":" in last:
             repository, _, tag = repository.rpartition(":")
-        if registry == _DOCKER_HUB and "/" not in repository:
+        if registry == _DOCKER_HUB and repository and "/" not in repository:
+            if _IDENTIFIER.fullmatch(repository):
+                raise ReferenceError(
+                    f"invalid reference {text!r}: 64 hex digits are an image ID, which no registry knows;"
+                    f" expected {_FORM}",
+                    text=text,
+                )
             repository = f"library/{repository}"
-        if not _HOST.fullmatch(registry):
+        if not _HOST.fullmatch(registry) or not cls._is_port_valid(registry):
             raise ReferenceError(
                 f"invalid reference {text!r}: {registry!r} is no host name; expected {_FORM}", text=text
             )
@@ -86,8 +93,13 @@ class ImageReference:
     def _split_registry(rest: str) -> tuple[str, str]:
         first, slash, remainder = rest.partition("/")
         if slash and ("." in first or ":" in first or first == "localhost"):
-            return first, remainder
+            return _DOCKER_HUB if first == "index.docker.io" else first, remainder
         return _DOCKER_HUB, rest
+
+    @staticmethod
+    def _is_port_valid(registry: str) -> bool:
+        _, colon, port = registry.rpartition(":")
+        return not colon or registry.endswith("]") or 0 < int(port) <= 65535
 
     @property
     def name(self) -> str:
