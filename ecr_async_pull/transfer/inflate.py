@@ -1,0 +1,206 @@
+"""Inflating without I/O: stored bytes in, bounded pieces of the layer's tar out.
+
+Every compression is found by its magic bytes (image-spec layer.md; media types lie), any number of gzip
+members or zstd frames is read, and no piece is larger than `PIECE_BYTES`, whatever the input claims.
+"""
+
+from __future__ import annotations
+
+import enum
+import sys
+import zlib
+from collections.abc import Generator, Iterator
+from typing import Protocol
+
+from ..errors import IntegrityError
+from ..settings import KIB, MIB
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+try:
+    from isal import igzip_lib
+except ImportError:  # no wheel for this machine: zlib is half as fast and as right
+    _HAS_ISAL = False
+else:
+    _HAS_ISAL = True
+
+PIECE_BYTES = 256 * KIB
+MAGIC_BYTES = 6
+"""So many first bytes decide what a blob is compressed with."""
+ZSTD_HEADER_BYTES = 18
+"""So many first bytes hold a zstd frame's header (RFC 8878, 3.1.1.1)."""
+GZIP_SIZE_BYTES = 4
+_XZ_MEMORY_BYTES = 64 * MIB
+_GZIP_MAX_RATIO = 1032
+_SIZE_MODULUS = 1 << 32
+
+
+class Compression(enum.Enum):
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    BZIP2 = "bzip2"
+    XZ = "xz"
+
+
+_MAGIC = (
+    (b"\x1f\x8b", Compression.GZIP),
+    (b"\x28\xb5\x2f\xfd", Compression.ZSTD),
+    (b"BZh", Compression.BZIP2),
+    (b"\xfd7zXZ\x00", Compression.XZ),
+)
+
+
+def detect(first: bytes) -> Compression:
+    """What a blob that begins with these bytes is compressed with."""
+    for magic, compression in _MAGIC:
+        if first.startswith(magic):
+            return compression
+    # A skippable zstd frame (RFC 8878, 3.1.2) may come first.
+    if len(first) >= 4 and first[1:4] == b"\x2a\x4d\x18" and 0x50 <= first[0] <= 0x5F:
+        return Compression.ZSTD
+    return Compression.NONE
+
+
+def gzip_tar_size(last_four: bytes, stored_bytes: int) -> int:
+    """Guess a gzip blob's inflated size from its last four bytes (RFC 1952, ISIZE: modulo 2^32).
+
+    Exact for single-member streams whose inflated size is below 4 GiB or below `stored_bytes` + 4 GiB:
+    the smallest candidate that is not below the stored size is taken. Any guess is checked by inflating.
+    """
+    size = int.from_bytes(last_four, "little")
+    least = stored_bytes - stored_bytes // 100 - 64
+    while size < least and size + _SIZE_MODULUS <= stored_bytes * _GZIP_MAX_RATIO:
+        size += _SIZE_MODULUS
+    return size
+
+
+def zstd_tar_size(first: bytes) -> int | None:
+    """The content size that a zstd frame header names, or None where it names none."""
+    try:
+        return zstd.get_frame_info(first).decompressed_size
+    except zstd.ZstdError:
+        return None
+
+
+class _Decompressor(Protocol):
+    """One member or frame; the interface of `bz2.BZ2Decompressor`."""
+
+    def decompress(self, data: bytes | memoryview, max_length: int) -> bytes: ...
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+
+
+class _ZlibDecompressor:
+    """`zlib`'s object behind the interface of `bz2.BZ2Decompressor`."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(31)
+        self._tail: bytes = b""
+
+    def decompress(self, data: bytes | memoryview, max_length: int) -> bytes:
+        piece = self._inner.decompress(self._tail + bytes(data) if self._tail else data, max_length)
+        self._tail = self._inner.unconsumed_tail
+        self.needs_input = not self._tail and len(piece) < max_length
+        return piece
+
+    needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._inner.unused_data
+
+
+class Inflater:
+    """Turns stored bytes into tar bytes. `feed` in order, then `finish`; raises `IntegrityError`."""
+
+    def __init__(self, compression: Compression) -> None:
+        self.compression = compression
+        self._is_between_members = True
+        self._member: _Decompressor | None = None
+        self._errors = _errors_of(compression)
+
+    def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
+        """Yield what these bytes inflate to, in pieces of at most `PIECE_BYTES`."""
+        if self.compression is Compression.NONE:
+            for start in range(0, len(data), PIECE_BYTES):
+                yield data[start : start + PIECE_BYTES]
+            return
+        while len(data):
+            if self._is_between_members:
+                data = self._begin_member(data)
+                if not len(data):
+                    return
+            assert self._member is not None
+            data = yield from self._drain(self._member, data)
+
+    def _begin_member(self, data: bytes | memoryview) -> bytes | memoryview:
+        if self._member is not None:
+            data = bytes(data).lstrip(b"\0")  # zero padding between and after members, as gzip allows it
+            if not data:
+                return data
+        self._member = _new_member(self.compression)
+        self._is_between_members = False
+        return data
+
+    def _drain(
+        self, member: _Decompressor, data: bytes | memoryview
+    ) -> Generator[bytes, None, bytes | memoryview]:
+        """Yield all that `data` gives; returns what lies behind the member's end."""
+        try:
+            while True:
+                piece = member.decompress(data, PIECE_BYTES)
+                data = b""
+                if piece:
+                    yield piece
+                if member.eof:
+                    self._is_between_members = True
+                    return member.unused_data
+                if member.needs_input:
+                    return b""
+        except self._errors as error:
+            raise IntegrityError(f"its {self.compression.value} stream is damaged ({error})") from error
+
+    def finish(self) -> None:
+        """Call after the last byte: raises `IntegrityError` where the stream ends too early."""
+        if self.compression is not Compression.NONE and not self._is_between_members:
+            raise IntegrityError(f"its {self.compression.value} stream ends too early")
+
+
+def _new_member(compression: Compression) -> _Decompressor:
+    if compression is Compression.GZIP:
+        if not _HAS_ISAL:
+            return _ZlibDecompressor()
+        return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    if compression is Compression.ZSTD:
+        return zstd.ZstdDecompressor()
+    if compression is Compression.BZIP2:
+        import bz2
+
+        return bz2.BZ2Decompressor()
+    import lzma
+
+    return lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES)
+
+
+def _errors_of(compression: Compression) -> tuple[type[Exception], ...]:
+    if compression is Compression.GZIP:
+        return (igzip_lib.IsalError if _HAS_ISAL else zlib.error, EOFError)
+    if compression is Compression.ZSTD:
+        return (zstd.ZstdError, EOFError)
+    if compression is Compression.XZ:
+        import lzma
+
+        return (lzma.LZMAError, EOFError)
+    return (OSError, EOFError, ValueError)
