@@ -1,0 +1,335 @@
+"""An ECR put together from parts that nobody here wrote, under ECR's real host names.
+
+Debian's docker-registry (htpasswd `AWS:<token>`, `redirect` storage middleware) is the registry, nginx
+over the same directory is the storage host, moto behind nginx is the token API. All three listen on port
+443 of loopback addresses, with certificates of a CA made for the run. The names are known only inside a mount
+namespace with its own /etc/hosts, in which the command line (and whoever else needs the names) runs.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import bcrypt
+import boto3
+import trustme
+from moto.server import ThreadedMotoServer
+
+from tests.standin.images import BuiltImage
+
+from .daemons import DEBIAN_PATH, answers, loopback_addresses, program, running, with_hosts
+
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
+REGISTRY_HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+STORAGE_HOST = f"prod-{REGION}-starport-layer-bucket.s3.{REGION}.amazonaws.com"
+API_HOST = f"api.ecr.{REGION}.amazonaws.com"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "not-a-secret"}
+LOG_FORMAT = "$host $request_method $uri $status $body_bytes_sent $connection \"$http_range\" $http_user_agent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A line of what nginx, as storage host or in front of the token API, has answered."""
+
+    host: str
+    method: str
+    path: str
+    status: int
+    sent_bytes: int
+    connection: str
+    range: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rig:
+    """Everything that a test needs to fill the registry, to run the command line and to look at the witnesses."""
+
+    directory: Path
+    tree: Path
+    hosts_file: Path
+    ca_file: Path
+    docker_config: Path
+    moto_url: str
+
+    def reference(self, repository: str, tag: str) -> str:
+        return f"{REGISTRY_HOST}/{repository}:{tag}"
+
+    def publish(self, image: BuiltImage, repository: str, *tags: str) -> str:
+        """Lay an image (index and children too) into the registry's directory; returns its digest."""
+        for child in image.children:
+            self.publish(child, repository)
+        repository_tree = self.tree / "repositories" / repository
+        blobs = [(layer.digest, layer.data) for layer in image.layers if layer.is_served]
+        for digest, data in [*blobs, *([(image.config_digest, image.config_raw)] if image.config_raw else [])]:
+            self._put_blob(digest, data)
+            _link(repository_tree / "_layers" / digest.replace(":", "/") / "link", digest)
+        digest = self._put_blob(image.digest, image.manifest_raw)
+        _link(repository_tree / "_manifests" / "revisions" / digest.replace(":", "/") / "link", digest)
+        (repository_tree / "_layers").mkdir(exist_ok=True)
+        for tag in tags:
+            tag_tree = repository_tree / "_manifests" / "tags" / tag
+            _link(tag_tree / "current" / "link", digest)
+            _link(tag_tree / "index" / digest.replace(":", "/") / "link", digest)
+        return digest
+
+    def blob_path(self, digest: str) -> Path:
+        hex_digits = digest.removeprefix("sha256:")
+        return self.tree / "blobs" / "sha256" / hex_digits[:2] / hex_digits / "data"
+
+    def _put_blob(self, digest: str, data: bytes | Path) -> str:
+        path = self.blob_path(digest)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(data, Path):
+                os.link(data, path) if data.stat().st_dev == path.parent.stat().st_dev else _copy(data, path)
+            else:
+                path.write_bytes(data)
+        return digest
+
+    @contextlib.contextmanager
+    def flipped(self, digest: str, at: int) -> Iterator[None]:
+        """One bit of a stored blob is wrong for as long as this lasts."""
+        path = self.blob_path(digest)
+        right = path.with_name("right")
+        path.rename(right)
+        try:
+            wrong = bytearray(right.read_bytes())
+            wrong[at] ^= 1
+            path.write_bytes(wrong)
+            yield
+        finally:
+            right.replace(path)
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """What a user's shell would hold: credentials and the CA, nothing of this machine's own settings."""
+        return {
+            "PATH": DEBIAN_PATH,
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            "AWS_CA_BUNDLE": str(self.ca_file),
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **CREDENTIALS,
+        }
+
+    def run_cli(
+        self,
+        *arguments: str | Path,
+        cwd: Path,
+        env: Mapping[str, str | None] | None = None,
+        timeout_s: float = 120,
+    ) -> subprocess.CompletedProcess[str]:
+        """`python -m ecr_async_pull ARGUMENTS` in `cwd`; `env` adds variables, or with None takes them away."""
+        home = cwd.parent / f"{cwd.name}-home"
+        home.mkdir(exist_ok=True)
+        changed = {**self.environment(home), **(env or {})}
+        return self.run(
+            [sys.executable, "-m", "ecr_async_pull", *map(str, arguments)],
+            env={key: value for key, value in changed.items() if value is not None},
+            cwd=cwd,
+            timeout_s=timeout_s,
+        )
+
+    def run(
+        self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, timeout_s: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Any command where the host names are known."""
+        return subprocess.run(
+            with_hosts(self.hosts_file, command),
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+        )
+
+    @contextlib.contextmanager
+    def witnessed(self) -> Iterator[list[Served]]:
+        """Fills the list, at the end, with what nginx has answered meanwhile."""
+        log = self.directory / "access.log"
+        start = log.stat().st_size
+        seen: list[Served] = []
+        yield seen
+        with log.open() as lines:
+            lines.seek(start)
+            seen += [_parse_line(line) for line in lines]
+
+
+def _parse_line(line: str) -> Served:
+    before, byte_range, _agent = line.split('"')
+    host, method, path, status, sent, connection = before.split()
+    return Served(
+        host=host,
+        method=method,
+        path=path,
+        status=int(status),
+        sent_bytes=int(sent),
+        connection=connection,
+        range="" if byte_range == "-" else byte_range,
+    )
+
+
+def _link(path: Path, digest: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(digest)
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.write_bytes(source.read_bytes())
+
+
+@contextlib.contextmanager
+def open_rig(directory: Path) -> Iterator[Rig]:
+    """The three servers, running."""
+    registry_address, storage_address, api_address = loopback_addresses(3)
+    names = {REGISTRY_HOST: registry_address, STORAGE_HOST: storage_address, API_HOST: api_address}
+    hosts_file = directory / "hosts"
+    hosts_file.write_text(
+        "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in names.items())
+    )
+    ca = trustme.CA()
+    ca_file = directory / "ca.pem"
+    ca.cert_pem.write_to_path(str(ca_file))
+    for name in names:
+        certificate = ca.issue_cert(name)
+        certificate.private_key_pem.write_to_path(str(directory / f"{name}.key"))
+        for pem in certificate.cert_chain_pems:
+            pem.write_to_path(str(directory / f"{name}.crt"), append=True)
+    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    moto.start()
+    host, port = moto.get_host_and_port()
+    moto_url = f"http://{host}:{port}"
+    login = _login(moto_url)
+    docker_config = directory / "docker-config"
+    docker_config.mkdir()
+    entry = base64.b64encode(f"AWS:{login}".encode()).decode()
+    (docker_config / "config.json").write_text(f'{{"auths": {{"{REGISTRY_HOST}": {{"auth": "{entry}"}}}}}}')
+    root = directory / "registry"
+    root.mkdir()
+    rig = Rig(
+        directory=directory,
+        tree=root / "docker" / "registry" / "v2",
+        hosts_file=hosts_file,
+        ca_file=ca_file,
+        docker_config=docker_config,
+        moto_url=moto_url,
+    )
+    try:
+        with (
+            _registry(directory, root, registry_address, login),
+            _nginx(directory, root, storage_address, api_address, moto_url),
+        ):
+            yield rig
+    finally:
+        moto.stop()
+
+
+def _login(moto_url: str) -> str:
+    """The password that the token API hands out for user AWS."""
+    client = boto3.client(
+        "ecr",
+        endpoint_url=moto_url,
+        region_name=REGION,
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+    )
+    try:
+        token = client.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+    finally:
+        client.close()
+    user, _, password = base64.b64decode(token).decode().partition(":")
+    assert user == "AWS"
+    return password
+
+
+@contextlib.contextmanager
+def _registry(directory: Path, root: Path, address: str, password: str) -> Iterator[None]:
+    htpasswd = directory / "htpasswd"
+    htpasswd.write_bytes(b"AWS:" + bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)) + b"\n")
+    config = directory / "registry.yml"
+    config.write_text(f"""\
+version: 0.1
+log: {{level: warn, accesslog: {{disabled: true}}}}
+storage:
+  filesystem: {{rootdirectory: {root}, maxthreads: 100}}
+  maintenance: {{uploadpurging: {{enabled: false}}}}
+middleware:
+  storage:
+    - name: redirect
+      options: {{baseurl: "https://{STORAGE_HOST}/"}}
+auth:
+  htpasswd: {{realm: ecr, path: {htpasswd}}}
+http:
+  addr: {address}:443
+  secret: of-no-use
+  tls: {{certificate: {directory}/{REGISTRY_HOST}.crt, key: {directory}/{REGISTRY_HOST}.key}}
+""")
+    command = [program("docker-registry", package="docker-registry"), "serve", str(config)]
+    env = {"PATH": DEBIAN_PATH, "HOME": str(directory), "OTEL_TRACES_EXPORTER": "none"}
+    with running(command, env=env, log=directory / "registry.log", is_ready=answers(address, 443)):
+        yield
+
+
+@contextlib.contextmanager
+def _nginx(directory: Path, root: Path, storage: str, api: str, moto_url: str) -> Iterator[None]:
+    error = "<Error><Code>InvalidArgument</Code><ArgumentName>Authorization</ArgumentName></Error>"
+    temporary = "".join(
+        f"  {kind}_temp_path {directory}/nginx-{kind};\n"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = directory / "nginx.conf"
+    config.write_text(f"""\
+daemon off;
+user root;
+pid {directory}/nginx.pid;
+worker_processes 2;
+error_log {directory}/nginx-error.log warn;
+events {{ worker_connections 1024; }}
+http {{
+  log_format witness '{LOG_FORMAT}';
+  access_log {directory}/access.log witness;
+{temporary}  default_type application/octet-stream;
+  sendfile on;
+  keepalive_timeout 65s;
+  max_ranges 1;
+  server {{
+    listen {storage}:443 ssl;
+    server_name {STORAGE_HOST};
+    ssl_certificate {directory}/{STORAGE_HOST}.crt;
+    ssl_certificate_key {directory}/{STORAGE_HOST}.key;
+    location /docker/registry/v2/blobs/ {{
+      if ($http_authorization) {{ return 400 '{error}'; }}
+      root {root};
+    }}
+    location / {{ return 403; }}
+  }}
+  server {{
+    listen {api}:443 ssl;
+    server_name {API_HOST};
+    ssl_certificate {directory}/{API_HOST}.crt;
+    ssl_certificate_key {directory}/{API_HOST}.key;
+    location / {{
+      proxy_pass {moto_url};
+      proxy_set_header Host {urlsplit(moto_url).netloc};
+    }}
+  }}
+}}
+""")
+    command = [program("nginx", package="nginx"), "-c", str(config), "-e", f"{directory}/nginx-error.log"]
+    env = {"PATH": DEBIAN_PATH, "HOME": str(directory)}
+
+    def is_ready() -> bool:
+        return answers(storage, 443)() and answers(api, 443)()
+
+    with running(command, env=env, log=directory / "nginx.log", is_ready=is_ready):
+        yield
