@@ -21,7 +21,13 @@ from .descriptor import (
 )
 from .platform import Platform
 
-_VAGUE_CONTENT_TYPES = ("", "application/json", "application/octet-stream", "binary/octet-stream", "text/plain")
+_VAGUE_CONTENT_TYPES = (
+    "",
+    "application/json",
+    "application/octet-stream",
+    "binary/octet-stream",
+    "text/plain",
+)
 _SCHEMA1_ADVICE = (
     "a schema 1 manifest, a format that was retired in 2017 and can't be verified; ask for it to be re-pushed"
     " with a current docker"
@@ -30,7 +36,7 @@ _SCHEMA1_ADVICE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One image manifest. `raw` is the bytes as they came; `digest` is theirs; `media_type` the registry's."""
+    """One image manifest. `raw` is the bytes as they came, `digest` theirs, `media_type` the registry's."""
 
     raw: bytes
     digest: Digest
@@ -106,7 +112,8 @@ def parse_document(raw: bytes, *, content_type: str) -> Manifest | Index:
         return Index(raw=raw, digest=digest, media_type=media_type, manifests=_index_entries(wire))
     if wire.config is None or wire.layers is None:
         raise UnsupportedImageError(
-            f"the {media_type} has no {'config' if wire.config is None else 'layers'}: it is no container image"
+            f"the {media_type} has no {'config' if wire.config is None else 'layers'}:"
+            " it is no container image"
         )
     return Manifest(
         raw=raw,
@@ -119,16 +126,17 @@ def parse_document(raw: bytes, *, content_type: str) -> Manifest | Index:
 
 
 def _media_type(wire: _WireDocument, *, served: str) -> str:
-    """Decide what the document is: exactly one kind, which its shape, its mediaType and the server agree on."""
+    """What the document is: one kind, on which its shape, its mediaType and the server agree."""
     if wire.fs_layers is not None or wire.schema_version == 1:
         raise UnsupportedImageError(f"this is {_SCHEMA1_ADVICE}")
     if wire.schema_version != 2:
         raise UnsupportedImageError(
-            f"the registry's answer is not an image manifest (schemaVersion {wire.schema_version}, expected 2)"
+            f"the registry's answer is not an image manifest (schemaVersion {wire.schema_version}, not 2)"
         )
     if served not in _VAGUE_CONTENT_TYPES and wire.media_type and wire.media_type.lower() != served:
         raise UnsupportedImageError(
-            f"the manifest calls itself {wire.media_type!r} but was served as {served!r}; ask for it to be re-pushed"
+            f"the manifest calls itself {wire.media_type!r} but was served as {served!r};"
+            " ask for it to be re-pushed"
         )
     is_manifest_shaped = wire.config is not None or wire.layers is not None
     is_index_shaped = wire.manifests is not None
@@ -137,12 +145,16 @@ def _media_type(wire: _WireDocument, *, served: str) -> str:
         media_type = OCI_INDEX if is_index_shaped and not is_manifest_shaped else OCI_MANIFEST
     if media_type in INDEX_TYPES:
         if is_manifest_shaped:
-            raise UnsupportedImageError("the index carries a manifest's config or layers; ask for it to be re-pushed")
+            raise UnsupportedImageError(
+                "the index carries a manifest's config or layers; ask for it to be re-pushed"
+            )
     elif media_type in MANIFEST_TYPES:
         if is_index_shaped:
             raise UnsupportedImageError("the manifest carries an index's entries; ask for it to be re-pushed")
     else:
-        raise UnsupportedImageError(f"{media_type!r} is not an image manifest; pull it with the tool that pushed it")
+        raise UnsupportedImageError(
+            f"{media_type!r} is not an image manifest; pull it with the tool that pushed it"
+        )
     return media_type
 
 

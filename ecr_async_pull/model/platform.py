@@ -48,9 +48,11 @@ class Platform:
         parts = text.split("/")
         if not 2 <= len(parts) <= 3 or not all(_PART.fullmatch(part) for part in parts):
             raise UsageError(
-                f"invalid platform {text!r}; expected <os>/<architecture>[/<variant>], for example linux/arm64"
+                f"invalid platform {text!r}; expected <os>/<architecture>[/<variant>], such as linux/arm64"
             )
-        return cls(os=parts[0], architecture=parts[1], variant=parts[2] if len(parts) == 3 else "").normalised()
+        return cls(
+            os=parts[0], architecture=parts[1], variant=parts[2] if len(parts) == 3 else ""
+        ).normalised()
 
     @classmethod
     def of_host(cls) -> Platform:
@@ -116,7 +118,10 @@ def is_attestation(entry: Listed) -> bool:
     """Whether an index entry describes another entry (BuildKit's attestations), and so is no image."""
     if entry.annotations.get(_REFERENCE_TYPE) == "attestation-manifest":
         return True
-    return entry.platform is not None and (entry.platform.os, entry.platform.architecture) == ("unknown", "unknown")
+    return entry.platform is not None and (entry.platform.os, entry.platform.architecture) == (
+        "unknown",
+        "unknown",
+    )
 
 
 def rank(entries: Iterable[ListedT], wanted: Platform) -> tuple[ListedT, ...]:
@@ -128,8 +133,12 @@ def rank(entries: Iterable[ListedT], wanted: Platform) -> tuple[ListedT, ...]:
     candidates = [entry for entry in entries if not is_attestation(entry)]
     ranked: list[ListedT] = []
     for choice in (wanted, *wanted.fallbacks()):
-        matching = [entry for entry in candidates if entry.platform is not None and entry.platform.matches(choice)]
-        ranked += sorted(matching, key=lambda entry: -len(entry.platform.os_features) if entry.platform else 0)
+        matching = [
+            entry for entry in candidates if entry.platform is not None and entry.platform.matches(choice)
+        ]
+        ranked += sorted(
+            matching, key=lambda entry: -len(entry.platform.os_features) if entry.platform else 0
+        )
     return (*ranked, *(entry for entry in candidates if entry.platform is None))
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from ..digest import Digest
-from ..errors import IntegrityError, ReferenceError
+from ..errors import IntegrityError, ReferenceError  # noqa: A004
 
 _HOST = re.compile(
     r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:]+\])"
@@ -47,7 +47,8 @@ class ImageReference:
                 raise ReferenceError(f"invalid reference {text!r}: {error}", text=text) from error
         if "://" in rest:
             raise ReferenceError(
-                f"invalid reference {text!r}: leave out the {rest.split('://')[0]}:// in front; expected {_FORM}",
+                f"invalid reference {text!r}: leave out the {rest.split('://')[0]}:// in front;"
+                f" expected {_FORM}",
                 text=text,
             )
         registry, repository = cls._split_registry(rest)
@@ -60,6 +61,11 @@ class ImageReference:
                 raise ReferenceError(
                     f"invalid reference {text!r}: 64 hex digits are an image ID, which no registry knows;"
                     f" expected {_FORM}",
+                    text=text,
+                )
+            if ".dkr" in repository:
+                raise ReferenceError(
+                    f"invalid reference {text!r}: it names a registry but no repository; expected {_FORM}",
                     text=text,
                 )
             repository = f"library/{repository}"
@@ -76,13 +82,14 @@ class ImageReference:
             )
         if len(repository) > _REPOSITORY_MAX_LENGTH:
             raise ReferenceError(
-                f"invalid reference {text[:80]!r}...: a repository name has at most {_REPOSITORY_MAX_LENGTH} characters",
+                f"invalid reference {text[:80]!r}...: a repository name has at most"
+                f" {_REPOSITORY_MAX_LENGTH} characters",
                 text=text,
             )
         if tag is not None and not _TAG.fullmatch(tag):
             raise ReferenceError(
-                f"invalid reference {text!r}: {tag!r} is no tag; a tag has 1 to 128 letters, digits, '_', '.', '-'"
-                " and begins with none of '.', '-'",
+                f"invalid reference {text!r}: {tag!r} is no tag; a tag has 1 to 128 letters, digits,"
+                " '_', '.', '-' and begins with none of '.', '-'",
                 text=text,
             )
         if tag is None and digest is None:
@@ -120,7 +127,7 @@ class ImageReference:
 
     @property
     def default_stem(self) -> str:
-        """The default file name without its suffix: `<last part>-<tag>`, or `<last part>-<hex>` without a tag."""
+        """The default file name without its suffix: `<last part>-<tag>`, without a tag `<last part>-<hex>`."""
         last = self.repository.rsplit("/", 1)[-1]
         if self.tag is not None:
             return f"{last}-{self.tag}"
