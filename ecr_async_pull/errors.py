@@ -6,6 +6,11 @@ line ends with; `is_transient` says whether the same call may well succeed if it
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class PullError(Exception):
     """Root of every error that this package raises on purpose."""
@@ -98,3 +103,27 @@ class StorageError(PullError):
     """The local disk refused: no space, no permission, no such directory."""
 
     exit_code = 6
+
+
+_ADVICE = {
+    errno.ENOSPC: "free space there or choose another directory; what was fetched is kept",
+    errno.EDQUOT: "this user's quota is used up: free space there or choose another directory",
+    errno.EACCES: "give this user write permission there or choose another directory",
+    errno.EPERM: "give this user write permission there or choose another directory",
+    errno.EROFS: "choose a directory on a file system that can be written",
+    errno.ENOTDIR: "a file is in the way: remove it or choose another directory",
+    errno.EEXIST: "a file is in the way: remove it or choose another directory",
+    errno.ELOOP: "a symbolic link is in the way: remove it or choose another directory",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
+@contextmanager
+def storage_errors(doing: str, path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the body into `StorageError`: "can't `doing` `path`: why; what to do"."""
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "check this directory or choose another one")
+        reason = error.strerror or type(error).__name__
+        raise StorageError(f"can't {doing} {path}: {reason}; {advice}") from error

@@ -10,7 +10,7 @@ import enum
 import sys
 import zlib
 from collections.abc import Generator, Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 from ..errors import IntegrityError
 from ..settings import KIB, MIB
@@ -196,7 +196,7 @@ def _new_member(compression: Compression) -> _Decompressor:
 
 def _errors_of(compression: Compression) -> tuple[type[Exception], ...]:
     if compression is Compression.GZIP:
-        return (igzip_lib.IsalError if _HAS_ISAL else zlib.error, EOFError)
+        return (cast("type[Exception]", igzip_lib.IsalError) if _HAS_ISAL else zlib.error, EOFError)
     if compression is Compression.ZSTD:
         return (zstd.ZstdError, EOFError)
     if compression is Compression.XZ:
