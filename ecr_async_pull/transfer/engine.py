@@ -1,0 +1,258 @@
+"""The engine of one run: fetches blobs and, behind each one's front, verifies and unpacks it.
+
+Fetching begins as soon as a blob is started; verifying it may begin later, when the slots it is unpacked to
+are known. Network and workers never wait for one another but through the files between them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ..digest import Digest
+from ..errors import IntegrityError, storage_errors
+from ..progress.events import Progress
+from ..settings import KIB, MIB, TransferSettings
+from .blob_source import BlobSource
+from .fetch import BlobFetch, Fetcher, RangeLog
+from .follower import Follower, FollowPlan
+from .inflate import GZIP_SIZE_BYTES, ZSTD_HEADER_BYTES, gzip_tar_size, zstd_tar_size
+from .offload import WorkerSlots, in_thread
+from .segments import Segments
+from .sinks import Sink
+
+SMALL_BLOB_BYTES = MIB
+"""Up to this size a blob is one request."""
+_LEAST_SEGMENT_BYTES = MIB
+_TAIL_BYTES = 64 * KIB
+_FOLLOW_LEAST_BYTES = MIB
+_FOLLOW_MOST_BYTES = 16 * MIB
+_WRITER_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a blob's stored bytes lie or will lie: at `offset` of the file `path`.
+
+    `landed`: the ranges that are there already (offsets within the blob). `is_trusted`: the whole blob was
+    verified before it got there. `log` is told of what lands.
+    """
+
+    path: Path
+    offset: int = 0
+    log: RangeLog | None = None
+    landed: tuple[tuple[int, int], ...] = ()
+    is_trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobJob:
+    """One distinct blob of a run.
+
+    `media_type` says where to look for the inflated size, `known_tar_size_bytes` spares that.
+    `wants_tar_size`: somebody will ask for it. `inflates`: decode it, for `diff_id` or for sinks.
+    `renew_place` is asked for an empty place where bytes that were here already turned out to be wrong.
+    """
+
+    digest: Digest
+    size_bytes: int
+    media_type: str
+    source: BlobSource
+    place: Place
+    renew_place: Callable[[], Awaitable[Place]]
+    inflates: bool
+    diff_id: Digest | None
+    wants_tar_size: bool = False
+    known_tar_size_bytes: int | None = None
+
+
+class BlobTicket:
+    """A started blob."""
+
+    def __init__(self, job: BlobJob, engine: Engine) -> None:
+        self.job = job
+        self._engine = engine
+        self._place = job.place
+        self._fetch = self._begin(job.place)
+
+    @property
+    def place(self) -> Place:
+        """Where the stored bytes lie now."""
+        return self._place
+
+    def _begin(self, place: Place) -> BlobFetch:
+        job = self.job
+        small = job.size_bytes <= SMALL_BLOB_BYTES
+        urgent = None if small or not job.wants_tar_size else self._size_range
+        fetch = BlobFetch(
+            digest=job.digest,
+            source=job.source,
+            segments=Segments(
+                job.size_bytes,
+                segment_bytes=self._engine.segment_bytes(job.size_bytes),
+                landed=place.landed,
+                urgent=urgent,
+            ),
+            path=place.path,
+            offset=place.offset,
+            log=place.log,
+        )
+        if fetch.segments.has_unasked:
+            self._engine.fetcher.add(fetch, is_small=small)
+        return fetch
+
+    @property
+    def _size_range(self) -> tuple[int, int] | None:
+        """The bytes of the blob that tell its inflated size, where there are such."""
+        size = self.job.size_bytes
+        if self.job.known_tar_size_bytes is not None:
+            return None
+        if "zstd" in self.job.media_type:
+            return 0, min(size, ZSTD_HEADER_BYTES)
+        if "gzip" in self.job.media_type:
+            return max(0, size - _TAIL_BYTES), size
+        return None
+
+    async def guess_tar_size(self) -> int | None:
+        """The inflated size in bytes as the blob itself tells it; checked later by inflating it.
+
+        Waits for the bytes that tell it. None where nothing tells it. Raises what fetching them raised.
+        """
+        job, span = self.job, self._size_range
+        if job.known_tar_size_bytes is not None:
+            return job.known_tar_size_bytes
+        if span is None:
+            return job.size_bytes if job.media_type.endswith("tar") else None
+        while not self._fetch.segments.has(*span):
+            if self._fetch.error is not None:
+                raise self._fetch.error
+            await self._fetch.moved()
+        place = self._place
+        start, end = span
+        piece = await in_thread(None, lambda: _read(place.path, place.offset + start, end - start))
+        if "zstd" in job.media_type:
+            return zstd_tar_size(piece)
+        return gzip_tar_size(piece[-GZIP_SIZE_BYTES:], job.size_bytes)
+
+    async def process(self, sinks: Sequence[Sink]) -> int:
+        """Verify every byte as it lands, unpack to the sinks; returns the tar's size in bytes.
+
+        That is 0 where nothing is inflated. Bytes from an earlier run or a cache that turn out wrong are fetched again, once. Raises what
+        fetching raised, `IntegrityError`, `StorageError`.
+        """
+        try:
+            tar_size = await self._process(sinks)
+        except IntegrityError:
+            if not self._place.landed:
+                raise
+            self._engine.progress.message(
+                f"{self.job.digest.short}: kept bytes are damaged, fetching it again"
+            )
+            self._place = await self.job.renew_place()
+            self._fetch.close()
+            self._fetch = self._begin(self._place)
+            tar_size = await self._process(sinks)
+        finally:
+            self._fetch.close()
+        self._engine.progress.blob_done(digest=self.job.digest)
+        return tar_size
+
+    async def _process(self, sinks: Sequence[Sink]) -> int:
+        job, place, engine = self.job, self._place, self._engine
+        plan = FollowPlan(
+            path=place.path,
+            offset=place.offset,
+            size_bytes=job.size_bytes,
+            digest=job.digest,
+            checks_stored=not place.is_trusted,
+            inflates=job.inflates,
+            diff_id=job.diff_id,
+            checks_diff_id=not place.is_trusted,
+        )
+        follower = Follower(plan, sinks)
+        try:
+            while True:
+                front = await self._front(follower.processed_bytes)
+                remaining = job.size_bytes - follower.processed_bytes
+                limit = min(front, follower.processed_bytes + _FOLLOW_MOST_BYTES)
+                async with engine.workers.hold(remaining):
+                    before = follower.processed_bytes
+                    await in_thread(engine.threads, lambda: self._advance(follower, limit))  # noqa: B023
+                engine.progress.unpacked(digest=job.digest, delta_bytes=follower.processed_bytes - before)
+                if follower.processed_bytes >= job.size_bytes:
+                    return follower.tar_size_bytes
+        finally:
+            await in_thread(engine.threads, follower.close)
+
+    def _advance(self, follower: Follower, limit: int) -> None:
+        """Thread side."""
+        engine = self._engine
+        can_split = (
+            limit - follower.processed_bytes >= _FOLLOW_LEAST_BYTES and engine.workers.is_idle_elsewhere
+        )
+        with storage_errors("unpack to", follower.target):
+            follower.advance(limit, engine.tails if can_split else None)
+            if limit >= self.job.size_bytes:
+                follower.finish()
+
+    async def _front(self, processed: int) -> int:
+        """Wait until it is worth a thread's while."""
+        fetch = self._fetch
+        while True:
+            if fetch.error is not None:
+                raise fetch.error
+            front = fetch.segments.front
+            if front >= self.job.size_bytes or front - processed >= _FOLLOW_LEAST_BYTES:
+                return front
+            await fetch.moved()
+
+
+class Engine:
+    """Owns the connections' budget and the threads of one run; an async context manager."""
+
+    def __init__(self, settings: TransferSettings, *, progress: Progress) -> None:
+        self.progress = progress
+        self.workers = WorkerSlots(settings.max_workers)
+        self.threads = ThreadPoolExecutor(settings.max_workers, "follow")
+        self.tails = ThreadPoolExecutor(settings.max_workers, "tail")
+        self._writers = ThreadPoolExecutor(_WRITER_THREADS, "write")
+        self._settings = settings
+        self.fetcher = Fetcher(settings, progress=progress, writers=self._writers)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self.fetcher)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._stack.__aexit__(kind, error, trace)
+        finally:
+            for pool in (self.threads, self.tails, self._writers):
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def start(self, job: BlobJob) -> BlobTicket:
+        """Begin to fetch what is missing of this blob."""
+        return BlobTicket(job, self)
+
+    def segment_bytes(self, size_bytes: int) -> int:
+        """The range to ask for in one request: several a connection for a blob fetched alone, none tiny."""
+        share = size_bytes // (4 * self._settings.max_connections)
+        return min(self._settings.segment_bytes, max(_LEAST_SEGMENT_BYTES, share))
+
+
+def _read(path: Path, offset: int, size_bytes: int) -> bytes:
+    with storage_errors("read", path):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.pread(fd, size_bytes, offset)
+        finally:
+            os.close(fd)

@@ -1,0 +1,388 @@
+"""Stored bytes in: bounded ranges of many blobs over a bounded number of connections, to where they belong.
+
+Largest blob first, each blob's ranges in ascending order; what tells a layer's inflated size, and blobs of
+one small request, before all others. Nothing is queued in memory: a piece is written at its offset, noted
+in the blob's range log, and the front moves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import logging
+import os
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from concurrent.futures import Executor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from ..digest import Digest
+from ..errors import PullError, StorageError, TransientError, storage_errors
+from ..progress.events import Progress
+from ..registry.faults import LinkExpired
+from ..settings import KIB, MIB, TransferSettings
+from .blob_source import BlobBody, BlobSource
+from .budget import ConnectionBudget, RateLimit, Rates
+from .offload import in_thread
+from .segments import Segment, Segments
+
+_LOG = logging.getLogger(__name__)
+_WRITE_BYTES = 512 * KIB
+_LONGEST_BACKOFF_S = 20.0
+_WATCH_EVERY_S = 0.1
+_YOUNG_S = 0.3
+_SLOW_SHARE = 0.25
+_WORTH_S = 0.5
+_TELLING_BYTES = MIB
+_MOST_RESCUES = 6
+
+
+class RangeLog(Protocol):
+    """Remembers across runs which ranges of a blob's file have landed (offsets within the blob)."""
+
+    def add(self, start: int, end: int) -> None: ...
+
+
+class BlobFetch:
+    """One blob under way to `offset` of the file `path`; one event loop. `error` set: it will not come."""
+
+    def __init__(
+        self,
+        *,
+        digest: Digest,
+        source: BlobSource,
+        segments: Segments,
+        path: Path,
+        offset: int,
+        log: RangeLog | None,
+    ) -> None:
+        self.digest = digest
+        self.source = source
+        self.segments = segments
+        self.path = path
+        self.offset = offset
+        self.log = log
+        self.error: PullError | None = None
+        self.fd = -1
+        self.under_way: set[_Running] = set()
+        self.is_stream = False
+        self._opening = asyncio.Lock()
+        self._moved = asyncio.Event()
+
+    async def open(self) -> None:
+        """Open the blob's file, once. Raises `StorageError`."""
+        async with self._opening:
+            if self.fd < 0:
+                self.fd = await in_thread(None, self._open)
+
+    def _open(self) -> int:
+        with storage_errors("write", self.path):
+            return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def close(self) -> None:
+        """Idempotent; no request may be under way."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    @property
+    def is_settled(self) -> bool:
+        return self.error is not None or self.segments.is_complete
+
+    def landed(self, start: int, end: int) -> None:
+        self.segments.land(start, end)
+        if self.log is not None:
+            self.log.add(start, end)
+        self._moved.set()
+
+    def fail(self, error: PullError) -> None:
+        if self.error is None:
+            self.error = error
+        for running in self.under_way:
+            running.stop()
+        self._moved.set()
+
+    async def moved(self) -> None:
+        """Return when bytes have landed or the blob failed since the last call; for one waiter."""
+        await self._moved.wait()
+        self._moved.clear()
+
+
+@dataclass(eq=False, slots=True)
+class _Running:
+    """One request under way."""
+
+    segment: Segment
+    began_at: float
+    first: int
+    rescues: int
+    is_slow: bool = False
+    is_stopped: bool = False
+    _scope: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
+
+    @property
+    def rate_bytes_s(self) -> float:
+        return (self.segment.position - self.first) / max(time.monotonic() - self.began_at, 1e-6)
+
+    @property
+    def scope(self) -> asyncio.Timeout:
+        return self._scope
+
+    def stop(self) -> None:
+        """Leave this request for good."""
+        self._leave()
+        self.is_stopped = True
+
+    def rescue(self) -> None:
+        """Leave this request; the rest of its segment goes over another connection."""
+        self._leave()
+        self.is_slow = True
+
+    def _leave(self) -> None:
+        if not (self.is_slow or self.is_stopped):
+            self._scope.reschedule(0)
+
+
+class Fetcher:
+    """Runs requests for all blobs added to it; an async context manager, whose end cancels what is under way.
+
+    A blob's failure is that blob's alone: it is set as its `error`, nothing is raised here.
+    """
+
+    def __init__(self, settings: TransferSettings, *, progress: Progress, writers: Executor) -> None:
+        self.budget = ConnectionBudget(settings.max_connections)
+        self._settings = settings
+        self._progress = progress
+        self._writers = writers
+        self._rate_limit = RateLimit(settings.limit_rate_bytes_s)
+        self._rates = Rates()
+        self._small: deque[BlobFetch] = deque()
+        self._large: list[tuple[int, int, BlobFetch]] = []
+        self._order = itertools.count()
+        self._requests = 0
+        self._open = 0
+        self._open_changed = asyncio.Event()
+        self._running: set[_Running] = set()
+        self._stack = AsyncExitStack()
+        self._group: asyncio.TaskGroup
+
+    async def __aenter__(self) -> Self:
+        self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
+        self._watch = self._group.create_task(self._watch_stragglers())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watch.cancel()
+        for running in self._running:
+            running.stop()
+        self._small.clear()
+        self._large.clear()
+        await self._stack.__aexit__(kind, error, trace)
+
+    def add(self, blob: BlobFetch, *, is_small: bool) -> None:
+        """Begin to fetch what this blob lacks. `is_small`: it is one cheap request, to be made soon."""
+        if is_small or blob.segments.has_urgent:
+            self._small.append(blob)
+        else:
+            self._push(blob)
+        self._pump()
+
+    def _push(self, blob: BlobFetch) -> None:
+        heapq.heappush(self._large, (-blob.segments.size_bytes, next(self._order), blob))
+
+    def _pump(self) -> None:
+        """Start requests while there is room: twice for small ones, half of whose time is asking where."""
+        while self._requests < self.budget.limit * (2 if self._small else 1):
+            taken = self._next()
+            if taken is None:
+                return
+            blob, segment = taken
+            self._requests += 1
+            self._group.create_task(self._fetch(blob, segment))
+
+    def _next(self) -> tuple[BlobFetch, Segment] | None:
+        while self._small:
+            blob = self._small[0]
+            segment = blob.segments.take() if blob.error is None else None
+            if segment is not None and blob.segments.has_urgent:
+                return blob, segment
+            self._small.popleft()
+            if segment is not None:
+                if blob.segments.has_unasked:
+                    self._push(blob)
+                return blob, segment
+        while self._large:
+            blob = self._large[0][2]
+            segment = blob.segments.take() if blob.error is None else None
+            if segment is not None:
+                return blob, segment
+            heapq.heappop(self._large)
+        return None
+
+    async def _fetch(self, blob: BlobFetch, segment: Segment) -> None:
+        try:
+            await blob.open()
+            await self._fetch_segment(blob, segment)
+        except PullError as error:
+            blob.fail(error)
+        finally:
+            self._requests -= 1
+            self._pump()
+
+    async def _fetch_segment(self, blob: BlobFetch, segment: Segment) -> None:
+        failures = rescues = 0
+        while segment.remaining_bytes > 0 and blob.error is None:
+            reached = segment.position
+            running = _Running(segment, time.monotonic(), reached, rescues)
+            try:
+                await self._attempt(blob, running)
+            except TransientError as error:
+                if error.is_throttle:
+                    self.budget.throttled()
+                segment = running.segment
+                failures = 1 if segment.position > reached else failures + 1
+                if failures >= self._settings.attempts:
+                    raise
+                _LOG.debug("blob %s at %d: %s", blob.digest.short, segment.position, error)
+                await asyncio.sleep(_backoff_s(failures, error))
+            else:
+                segment = running.segment
+                failures = 0
+                rescues += running.is_slow
+            if running.is_stopped:
+                return
+
+    async def _attempt(self, blob: BlobFetch, running: _Running) -> None:
+        """One request for `running.segment`, of which nothing remains where all went well."""
+        segment = running.segment
+        if blob.is_stream and segment.position > 0:
+            self._progress.fetched(digest=blob.digest, delta_bytes=-segment.position)
+            segment.position = 0
+        self._running.add(running)
+        blob.under_way.add(running)
+        try:
+            async with (
+                running.scope,
+                blob.source.open(segment.position, segment.end, self._connection) as body,
+            ):
+                running.began_at = time.monotonic()
+                if body.is_whole and not blob.is_stream:
+                    running.segment = segment = self._fall_back_to_stream(blob, running)
+                elif body.is_whole:
+                    segment.position = body.start
+                await self._receive(blob, segment, body)
+            self.budget.succeeded()
+            if segment.position - running.first >= _TELLING_BYTES:
+                self._rates.note(running.rate_bytes_s)
+        except TimeoutError:  # our own scope: a straggler, or the blob is given up
+            _LOG.debug("blob %s at %d: left a slow connection", blob.digest.short, segment.position)
+        finally:
+            self._running.discard(running)
+            blob.under_way.discard(running)
+
+    def _fall_back_to_stream(self, blob: BlobFetch, running: _Running) -> Segment:
+        """The server ignores Range: this one response brings everything, other requests for the blob stop."""
+        self._progress.message(f"{blob.digest.short}: the server ignores ranges, going on with one stream")
+        blob.is_stream = True
+        while blob.segments.take() is not None:
+            pass
+        for other in list(blob.under_way):
+            if other is not running:
+                other.stop()
+        self._progress.fetched(digest=blob.digest, delta_bytes=-blob.segments.landed_bytes)
+        running.first = 0
+        return Segment(start=0, end=blob.segments.size_bytes, position=0)
+
+    async def _receive(self, blob: BlobFetch, segment: Segment, body: BlobBody) -> None:
+        """Write the body as it comes. Raises `TransientError` for a short body, `StorageError`."""
+        held: list[bytes] = []
+        held_bytes = 0
+        content = body.response.content
+        try:
+            while chunk := await content.readany():
+                room = segment.remaining_bytes - held_bytes
+                if len(chunk) > room:
+                    raise TransientError(f"{body.response.url.host} sent more bytes than asked for")
+                held.append(chunk)
+                held_bytes += len(chunk)
+                if held_bytes >= _WRITE_BYTES or held_bytes == segment.remaining_bytes:
+                    await self._write(blob, segment, held)
+                    held, held_bytes = [], 0
+                if segment.remaining_bytes == 0:
+                    await content.readany()  # the end of the body, so that the connection can be used again
+                    return
+        finally:
+            if held_bytes:
+                await self._write(blob, segment, held)
+        raise TransientError(f"the answer of {body.response.url.host} broke off")
+
+    async def _write(self, blob: BlobFetch, segment: Segment, pieces: list[bytes]) -> None:
+        size = sum(map(len, pieces))
+        start = segment.position
+        await in_thread(self._writers, lambda: _write_pieces(blob, pieces, blob.offset + start, size))
+        segment.position += size
+        blob.landed(start, start + size)
+        self._progress.fetched(digest=blob.digest, delta_bytes=size)
+        await self._rate_limit.take(size)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[None]:
+        """A place among the connections to storage hosts."""
+        while self._open >= self.budget.limit:
+            self._open_changed.clear()
+            await self._open_changed.wait()
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+            self._open_changed.set()
+
+    async def _watch_stragglers(self) -> None:
+        """Leave connections far slower than their peers; the rest of such a range goes over another one."""
+        while self._settings.handles_stragglers and self._settings.limit_rate_bytes_s is None:
+            await asyncio.sleep(_WATCH_EVERY_S)
+            now = time.monotonic()
+            grown = [one for one in self._running if now - one.began_at >= _YOUNG_S]
+            median = self._rates.median([one.rate_bytes_s for one in grown])
+            if median is None:
+                continue
+            for one in grown:
+                rate = max(one.rate_bytes_s, 1.0)
+                if (
+                    rate < median * _SLOW_SHARE
+                    and one.segment.remaining_bytes / rate > _WORTH_S
+                    and one.rescues < _MOST_RESCUES
+                ):
+                    one.rescue()
+
+
+def _write_pieces(blob: BlobFetch, pieces: list[bytes], offset: int, size: int) -> None:
+    """Thread side: write the pieces one behind the other."""
+    with storage_errors("write", blob.path):
+        written = os.pwritev(blob.fd, pieces, offset)
+        while written < size:
+            rest = b"".join(pieces)[written:]
+            count = os.pwrite(blob.fd, rest, offset + written)
+            if count == 0:
+                raise StorageError(f"can't write {blob.path}: the file system takes no more bytes")
+            written += count
+
+
+def _backoff_s(failures: int, error: TransientError) -> float:
+    """Seconds until the next try: what the server asked for, else growing, with jitter."""
+    if error.retry_after_s is not None:
+        return error.retry_after_s
+    if isinstance(error, LinkExpired) and failures == 1:
+        return 0.0
+    longest = min(_LONGEST_BACKOFF_S, 0.2 * 2.0 ** (failures - 1))
+    return random.uniform(longest / 2, longest)  # noqa: S311 - jitter

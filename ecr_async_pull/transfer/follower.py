@@ -1,0 +1,179 @@
+"""The worker behind the front of one partial file: hash, inflate, hash, write. Thread side, no async.
+
+One pass over the stored bytes, while the page cache still holds them: sha256 of what is stored, inflate,
+sha256 of the tar against the diff_id, write to every sink. Memory: two pieces, whatever the layer's size.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..digest import Digest, Hasher
+from ..errors import IntegrityError
+from ..settings import KIB
+from .inflate import MAGIC_BYTES, Compression, Inflater, detect
+from .sinks import Sink
+
+_READ_BYTES = 128 * KIB
+_SPLIT_DEPTH = 4
+
+_Piece = bytes | memoryview
+_Pieces = queue.Queue[_Piece | None]
+_Consume = Callable[[_Piece], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowPlan:
+    """What has to be done with one blob's bytes.
+
+    The stored bytes lie at `offset` of `path`. `checks_stored`: hash them (not needed for a blob out of a
+    trusted cache). `inflates`: decode the layer, for the sinks or for its diff_id's sake. `diff_id`: what
+    the tar must hash to; `checks_diff_id` False where that was checked when the cache took the blob and
+    the stream's own CRC guards it now.
+    """
+
+    path: Path
+    offset: int
+    size_bytes: int
+    digest: Digest
+    checks_stored: bool
+    inflates: bool
+    diff_id: Digest | None
+    checks_diff_id: bool = True
+
+
+class Follower:
+    """Advances over one blob; not thread-safe: one `advance` at a time. Whoever made it calls `close`."""
+
+    def __init__(self, plan: FollowPlan, sinks: Sequence[Sink]) -> None:
+        self.plan = plan
+        self.processed_bytes = 0
+        self.tar_size_bytes = 0
+        self._sinks = tuple(sinks)
+        self._fd = -1
+        self._stored = Hasher(plan.digest.algorithm) if plan.checks_stored else None
+        self._tar: Hasher | None = None
+        self._inflater: Inflater | None = None
+        self._buffer = memoryview(bytearray(min(_READ_BYTES, max(plan.size_bytes, 1))))
+
+    @property
+    def target(self) -> Path:
+        """The file to name where the disk refuses."""
+        return self._sinks[0].extent.path if self._sinks else self.plan.path
+
+    def _begin(self) -> None:
+        plan = self.plan
+        self._fd = os.open(plan.path, os.O_RDONLY | os.O_CLOEXEC)
+        if not plan.inflates:
+            return
+        for sink in self._sinks:
+            sink.open()
+        first = os.pread(self._fd, min(MAGIC_BYTES, plan.size_bytes), plan.offset)
+        compression = detect(first)
+        self._inflater = Inflater(compression)
+        is_guarded = compression is Compression.GZIP and not plan.checks_diff_id
+        if plan.diff_id is not None and not is_guarded:
+            self._tar = Hasher(plan.diff_id.algorithm)
+
+    def advance(self, limit: int, split: Executor | None = None) -> None:
+        """Process stored bytes up to the offset `limit`, all of which have landed.
+
+        With `split`, a second thread hashes and writes what this one inflates; that pool must always
+        have a thread free for it.
+        Raises `IntegrityError`, OSError.
+        """
+        if self._fd < 0:
+            self._begin()
+        can_split = self._inflater is not None and self._inflater.compression is not Compression.NONE
+        if split is None or not can_split:
+            self._run(limit, self._consume)
+            return
+        pieces: _Pieces = queue.Queue(_SPLIT_DEPTH)
+        tail = split.submit(self._consume_all, pieces)
+        try:
+            self._run(limit, lambda piece: self._hand_over(piece, pieces, tail))
+        finally:
+            _put(None, pieces, tail)
+            error = tail.exception()
+            if error is not None:  # what stopped that thread is why this one had to stop
+                raise error
+
+    def _run(self, limit: int, consume: _Consume) -> None:
+        plan, position = self.plan, self.processed_bytes
+        while position < limit:
+            got = os.preadv(self._fd, [self._buffer[: limit - position]], plan.offset + position)
+            if got == 0:
+                raise IntegrityError(f"{plan.digest}: its file is {limit - position} bytes short")
+            view = self._buffer[:got]
+            if self._stored is not None:
+                self._stored.update(view)
+            if self._inflater is not None:
+                try:
+                    for piece in self._inflater.feed(view):
+                        consume(piece)
+                except IntegrityError as error:
+                    raise IntegrityError(f"layer {plan.digest}: {error}; nothing of it was kept") from error
+            position += got
+            self.processed_bytes = position
+
+    def _consume(self, piece: _Piece) -> None:
+        if self._tar is not None:
+            self._tar.update(piece)
+        for sink in self._sinks:
+            sink.write(piece)
+        self.tar_size_bytes += len(piece)
+
+    def _consume_all(self, pieces: _Pieces) -> None:
+        while (piece := pieces.get()) is not None:
+            self._consume(piece)
+
+    @staticmethod
+    def _hand_over(piece: _Piece, pieces: _Pieces, tail: Future[None]) -> None:
+        if not _put(piece, pieces, tail):
+            raise IntegrityError("the writing thread has stopped")  # replaced by that thread's own error
+
+    def finish(self) -> None:
+        """Check the digests once every byte was processed. Raises `IntegrityError`."""
+        plan = self.plan
+        if self._fd < 0:
+            self._begin()  # an empty blob
+        if self._stored is not None and (actual := self._stored.digest()) != plan.digest:
+            raise IntegrityError(
+                f"blob {plan.digest} arrived with digest {actual}; it was discarded. Pull again; if it"
+                " happens again, the registry's copy or something between here and there is damaged"
+            )
+        if self._inflater is None:
+            return
+        try:
+            self._inflater.finish()
+        except IntegrityError as error:
+            raise IntegrityError(f"layer {plan.digest}: {error}; nothing of it was kept") from error
+        if self._tar is not None and (actual := self._tar.digest()) != plan.diff_id:
+            raise IntegrityError(
+                f"layer {plan.digest} inflates to {actual}, but the image's config says {plan.diff_id}:"
+                " the image is inconsistent; it has to be built and pushed again"
+            )
+
+    def close(self) -> None:
+        """Close every file; idempotent."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        for sink in self._sinks:
+            sink.close()
+
+
+def _put(piece: _Piece | None, pieces: _Pieces, tail: Future[None]) -> bool:
+    """Put into a bounded queue whose reader may have died; False if it has."""
+    while not tail.done():
+        try:
+            pieces.put(piece, timeout=0.5)
+        except queue.Full:
+            continue
+        return True
+    return False

@@ -1,0 +1,72 @@
+"""Blocking work in threads, under structured concurrency."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def in_thread(executor: Executor | None, call: Callable[[], T]) -> T:
+    """Run `call` in a thread. Cancelled, this returns only when the thread has stopped."""
+    future = asyncio.get_running_loop().run_in_executor(executor, call)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        while not future.done():
+            try:
+                await asyncio.wait((future,))
+            except asyncio.CancelledError:  # asked again: the thread still has to stop first
+                continue
+        if not future.cancelled():
+            future.exception()
+        raise
+
+
+class WorkerSlots:
+    """So many places for threads that hash and inflate; the one with the most left to do goes first."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._free = count
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = 0
+
+    @property
+    def is_idle_elsewhere(self) -> bool:
+        """Whether, beside the caller, a place is free and nobody waits for it."""
+        return self._free > 0 and not self._waiting
+
+    @asynccontextmanager
+    async def hold(self, remaining_bytes: int) -> AsyncIterator[None]:
+        if self._free > 0:
+            self._free -= 1
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            self._order += 1
+            heapq.heappush(self._waiting, (-remaining_bytes, self._order, turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self._release()
+                else:
+                    turn.cancel()
+                raise
+        try:
+            yield
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        while self._waiting:
+            _, _, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1

@@ -1,0 +1,139 @@
+"""Which bytes of one blob are here, under way, or still to be asked for: pure values, half-open ranges."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Segment:
+    """One range under way: bytes from `position` to `end` are still to come; `start` is where it began."""
+
+    start: int
+    end: int
+    position: int
+
+    @property
+    def remaining_bytes(self) -> int:
+        return self.end - self.position
+
+
+class Segments:
+    """The map of one blob of `size_bytes`.
+
+    `urgent` is a range to be asked for before all others (the last bytes of a gzip stream name its size).
+    """
+
+    def __init__(
+        self,
+        size_bytes: int,
+        *,
+        segment_bytes: int,
+        landed: Iterable[tuple[int, int]] = (),
+        urgent: tuple[int, int] | None = None,
+    ) -> None:
+        self.size_bytes = size_bytes
+        self._segment_bytes = segment_bytes
+        self._landed: list[tuple[int, int]] = []
+        for start, end in sorted(landed):
+            self.land(start, end)
+        self._gaps = self._missing()
+        self._urgent: list[tuple[int, int]] = []
+        if urgent is not None:
+            self._set_urgent(*urgent)
+
+    def _missing(self) -> list[tuple[int, int]]:
+        gaps, reached = [], 0
+        for start, end in self._landed:
+            if start > reached:
+                gaps.append((reached, start))
+            reached = end
+        if reached < self.size_bytes:
+            gaps.append((reached, self.size_bytes))
+        return gaps
+
+    def _set_urgent(self, start: int, end: int) -> None:
+        rest: list[tuple[int, int]] = []
+        for gap_start, gap_end in self._gaps:
+            inner = (max(gap_start, start), min(gap_end, end))
+            if inner[0] >= inner[1]:
+                rest.append((gap_start, gap_end))
+                continue
+            self._urgent.append(inner)
+            rest += [gap for gap in ((gap_start, inner[0]), (inner[1], gap_end)) if gap[0] < gap[1]]
+        self._gaps = rest
+
+    @property
+    def front(self) -> int:
+        """All bytes before this offset have landed."""
+        if self._landed and self._landed[0][0] == 0:
+            return self._landed[0][1]
+        return 0
+
+    @property
+    def landed_bytes(self) -> int:
+        return sum(end - start for start, end in self._landed)
+
+    @property
+    def is_complete(self) -> bool:
+        return self.front >= self.size_bytes
+
+    @property
+    def has_urgent(self) -> bool:
+        return bool(self._urgent)
+
+    @property
+    def has_unasked(self) -> bool:
+        return bool(self._gaps or self._urgent)
+
+    def has(self, start: int, end: int) -> bool:
+        """Whether all of this range has landed."""
+        place = bisect.bisect_right(self._landed, (start, self.size_bytes + 1)) - 1
+        return start >= end or (
+            place >= 0 and self._landed[place][0] <= start and end <= self._landed[place][1]
+        )
+
+    def take(self) -> Segment | None:
+        """The next range to ask for, or None if all are here or under way."""
+        if self._urgent:
+            start, end = self._urgent.pop(0)
+        elif self._gaps:
+            start, gap_end = self._gaps[0]
+            end = min(gap_end, start + self._segment_bytes)
+            if gap_end - end < self._segment_bytes // 4:
+                end = gap_end  # no crumbs
+            if end == gap_end:
+                del self._gaps[0]
+            else:
+                self._gaps[0] = (end, gap_end)
+        else:
+            return None
+        return Segment(start=start, end=end, position=start)
+
+    def give_back(self, segment: Segment) -> None:
+        """What is left of this segment has to be asked for again."""
+        if segment.position < segment.end:
+            bisect.insort(self._gaps, (segment.position, segment.end))
+
+    def land(self, start: int, end: int) -> None:
+        """These bytes are on disk now."""
+        if start >= end:
+            return
+        place = bisect.bisect_left(self._landed, (start, end))
+        if place and self._landed[place - 1][1] >= start:
+            place -= 1
+            start = self._landed[place][0]
+            end = max(end, self._landed[place][1])
+            del self._landed[place]
+        while place < len(self._landed) and self._landed[place][0] <= end:
+            end = max(end, self._landed[place][1])
+            del self._landed[place]
+        self._landed.insert(place, (start, end))
+
+    def forget(self) -> None:
+        """Nothing of this blob is here: ask for all of it again."""
+        self._landed.clear()
+        self._urgent.clear()
+        self._gaps = self._missing()
