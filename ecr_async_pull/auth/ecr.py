@@ -183,7 +183,7 @@ def _auth_error(
         )
     if kind in _NETWORK_ERRORS:
         return AuthError(
-            f"ECR's token endpoint in {region} can't be reached; check the region in the reference, the network"
+            f"ECR's token endpoint in {region} can't be reached; check the region, the network"
             " and AWS_ENDPOINT_URL_ECR"
         )
     if kind in {"CredentialRetrievalError", "MetadataRetrievalError", "RefreshWithMFAUnsupportedError"}:

@@ -34,7 +34,7 @@ class Descriptor:
     digest: Digest
     size_bytes: int
     platform: Platform | None = None
-    annotations: Mapping[str, str] = field(default=_NO_ANNOTATIONS)
+    annotations: Mapping[str, str] = field(default_factory=lambda: _NO_ANNOTATIONS, hash=False)
     urls: tuple[str, ...] = ()
     artifact_type: str | None = None
 

@@ -84,7 +84,7 @@ class _WireDocument(msgspec.Struct, frozen=True):
     layers: tuple[_WireDescriptor, ...] | None = None
     manifests: tuple[_WireDescriptor, ...] | None = None
     annotations: dict[str, str] | None = None
-    fs_layers: msgspec.Raw | None = msgspec.field(name="fsLayers", default=None)
+    fs_layers: msgspec.Raw = msgspec.field(name="fsLayers", default=msgspec.Raw())
 
 
 _DECODER = msgspec.json.Decoder(_WireDocument)
@@ -127,7 +127,7 @@ def parse_document(raw: bytes, *, content_type: str) -> Manifest | Index:
 
 def _media_type(wire: _WireDocument, *, served: str) -> str:
     """What the document is: one kind, on which its shape, its mediaType and the server agree."""
-    if wire.fs_layers is not None or wire.schema_version == 1:
+    if bytes(wire.fs_layers) not in {b"", b"null"} or wire.schema_version == 1:
         raise UnsupportedImageError(f"this is {_SCHEMA1_ADVICE}")
     if wire.schema_version != 2:
         raise UnsupportedImageError(

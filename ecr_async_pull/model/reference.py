@@ -127,7 +127,7 @@ class ImageReference:
 
     @property
     def default_stem(self) -> str:
-        """The default file name without its suffix: `<last part>-<tag>`, without a tag `<last part>-<hex>`."""
+        """The default file name without suffix: `<last part>-<tag>`, without a tag `<last part>-<hex>`."""
         last = self.repository.rsplit("/", 1)[-1]
         if self.tag is not None:
             return f"{last}-{self.tag}"

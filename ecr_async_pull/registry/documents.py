@@ -96,8 +96,8 @@ class ImageReader:
             raise UnsupportedImageError(f"{what}: {error}") from error
         if len(config.diff_ids) != len(manifest.layers):
             raise IntegrityError(
-                f"{what}: its manifest lists {len(manifest.layers)} layers, its config {len(config.diff_ids)};"
-                " ask for it to be re-pushed"
+                f"{what}: its manifest lists {len(manifest.layers)} layers, its config"
+                f" {len(config.diff_ids)}; ask for it to be re-pushed"
             )
         pairs = zip(manifest.layers, config.diff_ids, strict=True)
         return PlatformImage(
