@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .consumers import Ctr, Docker, Podman, Skopeo, Umoci, open_ctr
+from .consumers import Consumers, Ctr, Docker, Podman, Skopeo, Umoci, open_ctr
 from .daemons import dockerd
 from .rig import Rig, open_rig
 
@@ -67,6 +67,17 @@ def skopeo(directory: Path) -> Skopeo:
 def skopeo_oci(directory: Path) -> Skopeo:
     """Reads OCI archives."""
     return Skopeo("oci-archive", _sub(directory, "skopeo-oci"))
+
+
+@pytest.fixture(scope="session")
+def skopeo_layout(directory: Path) -> Skopeo:
+    """Reads OCI directories."""
+    return Skopeo("oci", _sub(directory, "skopeo-layout"))
+
+
+@pytest.fixture(scope="session")
+def consumers(docker: Docker, podman: Podman, ctr: Ctr, skopeo: Skopeo, skopeo_oci: Skopeo) -> Consumers:
+    return Consumers(docker=docker, podman=podman, ctr=ctr, skopeo=skopeo, skopeo_oci=skopeo_oci)
 
 
 @pytest.fixture(scope="session")

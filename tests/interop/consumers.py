@@ -1,4 +1,4 @@
-"""The programs that take our archives, each behind the same two questions: do you take it, and what is it to you?"""
+"""The programs that take our archives, behind the same two questions: do you take it, and as what?"""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 from .daemons import DEBIAN_PATH, containerd, program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """`images`: name -> what identifies it there (image ID, or for ctr the manifest's digest). `text`: all output.
+    """`images`: name -> image ID, for ctr the manifest's digest; an image with no name has that as its name.
 
-    An image without a name has its own identity as its name.
+    `text` is all that the consumer said.
     """
 
     accepted: bool
@@ -27,16 +26,16 @@ class Taken:
     text: str = ""
 
 
-class Consumer(Protocol):
-    """Takes an archive and forgets it again, so that each archive meets an empty store."""
-
-    def take(self, archive: Path) -> Taken: ...
-
-
 def run(command: list[str], *, home: Path, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
     env = {"PATH": DEBIAN_PATH, "HOME": str(home), "LANG": "C.UTF-8", "TZ": "UTC"}
     return subprocess.run(
-        command, env=env, cwd=home, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout_s
+        command,
+        env=env,
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
     )
 
 
@@ -82,7 +81,14 @@ class Podman:
 
     def __init__(self, directory: Path) -> None:
         store = ["--root", directory / "root", "--runroot", directory / "run", "--storage-driver", "overlay"]
-        temporary = ["--tmpdir", directory / "tmp", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]
+        temporary = [
+            "--tmpdir",
+            directory / "tmp",
+            "--cgroup-manager",
+            "cgroupfs",
+            "--events-backend",
+            "none",
+        ]
         self._podman = [program("podman", package="podman"), *map(str, store), *map(str, temporary)]
         self._home = directory
 
@@ -122,6 +128,11 @@ class Ctr:
         images = {line.split()[0]: line.split()[2] for line in lines}
         return Taken(accepted=True, images=images, text=result.stdout + result.stderr)
 
+    def by_config(self, taken: Taken) -> Taken:
+        """The same with config digests, which other engines call image IDs."""
+        images = {name: self.config_digest(digest) for name, digest in taken.images.items()}
+        return replace(taken, images=images)
+
     def config_digest(self, manifest_digest: str) -> str:
         manifest = json.loads(self._run("content", "get", manifest_digest).stdout)
         digest: str = manifest["config"]["digest"]
@@ -138,6 +149,12 @@ class Skopeo:
 
     def inspect(self, archive: Path, *flags: str) -> subprocess.CompletedProcess[str]:
         return run([self._skopeo, "inspect", *flags, f"{self._transport}:{archive}"], home=self._home)
+
+    def convert(self, archive: Path, target: str) -> None:
+        result = run(
+            [self._skopeo, "copy", "--quiet", f"{self._transport}:{archive}", target], home=self._home
+        )
+        assert result.returncode == 0, result.stderr
 
     def take(self, archive: Path, reference: str = "") -> Taken:
         source = f"{self._transport}:{archive}" + (f":{reference}" if reference else "")
@@ -168,3 +185,14 @@ class Umoci:
 def open_ctr(directory: Path) -> Iterator[Ctr]:
     with containerd(directory) as address:
         yield Ctr(address, directory)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumers:
+    """All that read tars. `skopeo` reads docker-archives, `skopeo_oci` OCI archives."""
+
+    docker: Docker
+    podman: Podman
+    ctr: Ctr
+    skopeo: Skopeo
+    skopeo_oci: Skopeo

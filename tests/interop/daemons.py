@@ -75,7 +75,17 @@ def succeeds(command: Sequence[str], env: Mapping[str, str]) -> Callable[[], boo
 def with_hosts(hosts_file: Path, command: Sequence[str]) -> list[str]:
     """`command` in a mount namespace of its own, where `hosts_file` lies on /etc/hosts; the pid stays."""
     script = 'mount --bind "$0" /etc/hosts && exec "$@"'
-    return ["/usr/bin/unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(hosts_file), *command]
+    return [
+        "/usr/bin/unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        script,
+        str(hosts_file),
+        *command,
+    ]
 
 
 @contextlib.contextmanager
@@ -85,7 +95,12 @@ def running(
     """Start, wait until ready, yield the pid; at the end SIGTERM and wait."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, env=dict(env), stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + READY_TIMEOUT_S
@@ -128,7 +143,8 @@ def containerd(directory: Path) -> Iterator[str]:
     ctr = program("ctr", package="containerd")
     address = str(directory / "containerd.sock")
     env = {"PATH": DEBIAN_PATH, "HOME": str(directory), "TZ": "UTC"}
-    config = f'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n[ttrpc]\naddress = "{address}.ttrpc"\n'
+    plugins = 'version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+    config = f'{plugins}[ttrpc]\naddress = "{address}.ttrpc"\n'
     command = [
         program("containerd", package="containerd"),
         *("--config", str(_written(directory / "config.toml", config))),

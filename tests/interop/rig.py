@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import bcrypt
-import boto3
 import trustme
 from moto.server import ThreadedMotoServer
 
 from tests.standin.images import BuiltImage
+from tests.standin.zoo import FOREIGN_HOST
 
 from .daemons import DEBIAN_PATH, answers, loopback_addresses, program, running, with_hosts
 
@@ -31,9 +33,10 @@ ACCOUNT = "123456789012"
 REGION = "us-east-1"
 REGISTRY_HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 STORAGE_HOST = f"prod-{REGION}-starport-layer-bucket.s3.{REGION}.amazonaws.com"
+TOKEN_CALL = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken"
 API_HOST = f"api.ecr.{REGION}.amazonaws.com"
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "not-a-secret"}
-LOG_FORMAT = "$host $request_method $uri $status $body_bytes_sent $connection \"$http_range\" $http_user_agent"
+LOG_FORMAT = '$host $request_method $uri $status $body_bytes_sent $connection "$http_range" $http_user_agent'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ class Served:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rig:
-    """Everything that a test needs to fill the registry, to run the command line and to look at the witnesses."""
+    """What a test needs to fill the registry, to run the command line and to see what was served."""
 
     directory: Path
     tree: Path
@@ -68,8 +71,14 @@ class Rig:
         for child in image.children:
             self.publish(child, repository)
         repository_tree = self.tree / "repositories" / repository
+        for layer in image.layers:
+            for url in layer.urls:
+                _write(self.directory / "foreign" / urlsplit(url).path.lstrip("/"), layer.stored())
         blobs = [(layer.digest, layer.data) for layer in image.layers if layer.is_served]
-        for digest, data in [*blobs, *([(image.config_digest, image.config_raw)] if image.config_raw else [])]:
+        for digest, data in [
+            *blobs,
+            *([(image.config_digest, image.config_raw)] if image.config_raw else []),
+        ]:
             self._put_blob(digest, data)
             _link(repository_tree / "_layers" / digest.replace(":", "/") / "link", digest)
         digest = self._put_blob(image.digest, image.manifest_raw)
@@ -128,7 +137,7 @@ class Rig:
         env: Mapping[str, str | None] | None = None,
         timeout_s: float = 120,
     ) -> subprocess.CompletedProcess[str]:
-        """`python -m ecr_async_pull ARGUMENTS` in `cwd`; `env` adds variables, or with None takes them away."""
+        """`python -m ecr_async_pull ARGUMENTS` in `cwd`; `env` adds variables, None takes them away."""
         home = cwd.parent / f"{cwd.name}-home"
         home.mkdir(exist_ok=True)
         changed = {**self.environment(home), **(env or {})}
@@ -140,7 +149,12 @@ class Rig:
         )
 
     def run(
-        self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None, timeout_s: float = 120
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        timeout_s: float = 120,
     ) -> subprocess.CompletedProcess[str]:
         """Any command where the host names are known."""
         return subprocess.run(
@@ -180,8 +194,12 @@ def _parse_line(line: str) -> Served:
 
 
 def _link(path: Path, digest: str) -> None:
+    _write(path, digest.encode())
+
+
+def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(digest)
+    path.write_bytes(content)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -191,8 +209,8 @@ def _copy(source: Path, target: Path) -> None:
 @contextlib.contextmanager
 def open_rig(directory: Path) -> Iterator[Rig]:
     """The three servers, running."""
-    registry_address, storage_address, api_address = loopback_addresses(3)
-    names = {REGISTRY_HOST: registry_address, STORAGE_HOST: storage_address, API_HOST: api_address}
+    hosts = (REGISTRY_HOST, STORAGE_HOST, API_HOST, FOREIGN_HOST)
+    names = dict(zip(hosts, loopback_addresses(len(hosts)), strict=True))
     hosts_file = directory / "hosts"
     hosts_file.write_text(
         "127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for name, address in names.items())
@@ -226,8 +244,8 @@ def open_rig(directory: Path) -> Iterator[Rig]:
     )
     try:
         with (
-            _registry(directory, root, registry_address, login),
-            _nginx(directory, root, storage_address, api_address, moto_url),
+            _registry(directory, root, names[REGISTRY_HOST], login),
+            _nginx(directory, root, names, moto_url),
         ):
             yield rig
     finally:
@@ -236,17 +254,9 @@ def open_rig(directory: Path) -> Iterator[Rig]:
 
 def _login(moto_url: str) -> str:
     """The password that the token API hands out for user AWS."""
-    client = boto3.client(
-        "ecr",
-        endpoint_url=moto_url,
-        region_name=REGION,
-        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-    )
-    try:
-        token = client.get_authorization_token()["authorizationData"][0]["authorizationToken"]
-    finally:
-        client.close()
+    call = urllib.request.Request(moto_url, data=b"{}", headers={"X-Amz-Target": TOKEN_CALL})
+    with urllib.request.urlopen(call) as answer:
+        token = json.load(answer)["authorizationData"][0]["authorizationToken"]
     user, _, password = base64.b64decode(token).decode().partition(":")
     assert user == "AWS"
     return password
@@ -281,8 +291,29 @@ http:
 
 
 @contextlib.contextmanager
-def _nginx(directory: Path, root: Path, storage: str, api: str, moto_url: str) -> Iterator[None]:
+def _nginx(directory: Path, root: Path, names: Mapping[str, str], moto_url: str) -> Iterator[None]:
     error = "<Error><Code>InvalidArgument</Code><ArgumentName>Authorization</ArgumentName></Error>"
+    refuse_authorization = f"if ($http_authorization) {{ return 400 '{error}'; }}"
+    locations = {
+        STORAGE_HOST: f"""\
+    location /docker/registry/v2/blobs/ {{ {refuse_authorization} root {root}; }}
+    location / {{ return 403; }}""",
+        FOREIGN_HOST: f"    location / {{ {refuse_authorization} root {directory}/foreign; }}",
+        API_HOST: f"""\
+    location / {{ proxy_pass {moto_url}; proxy_set_header Host {urlsplit(moto_url).netloc}; }}""",
+    }
+    servers = "".join(
+        f"""\
+  server {{
+    listen {names[host]}:443 ssl;
+    server_name {host};
+    ssl_certificate {directory}/{host}.crt;
+    ssl_certificate_key {directory}/{host}.key;
+{location}
+  }}
+"""
+        for host, location in locations.items()
+    )
     temporary = "".join(
         f"  {kind}_temp_path {directory}/nginx-{kind};\n"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -302,34 +333,13 @@ http {{
   sendfile on;
   keepalive_timeout 65s;
   max_ranges 1;
-  server {{
-    listen {storage}:443 ssl;
-    server_name {STORAGE_HOST};
-    ssl_certificate {directory}/{STORAGE_HOST}.crt;
-    ssl_certificate_key {directory}/{STORAGE_HOST}.key;
-    location /docker/registry/v2/blobs/ {{
-      if ($http_authorization) {{ return 400 '{error}'; }}
-      root {root};
-    }}
-    location / {{ return 403; }}
-  }}
-  server {{
-    listen {api}:443 ssl;
-    server_name {API_HOST};
-    ssl_certificate {directory}/{API_HOST}.crt;
-    ssl_certificate_key {directory}/{API_HOST}.key;
-    location / {{
-      proxy_pass {moto_url};
-      proxy_set_header Host {urlsplit(moto_url).netloc};
-    }}
-  }}
-}}
+{servers}}}
 """)
     command = [program("nginx", package="nginx"), "-c", str(config), "-e", f"{directory}/nginx-error.log"]
     env = {"PATH": DEBIAN_PATH, "HOME": str(directory)}
 
     def is_ready() -> bool:
-        return answers(storage, 443)() and answers(api, 443)()
+        return all(answers(names[host], 443)() for host in locations)
 
     with running(command, env=env, log=directory / "nginx.log", is_ready=is_ready):
         yield

@@ -1,13 +1,12 @@
 """The legacy layout, whole file, against what the daemon saves after pulling the same image itself.
 
-Debian's daemon (20.10) is older than the one whose bytes we write (24). Two header fields differ: it sets
-the file type's bits in `mode`, and fills in `uname` and `gname`. And the members of a directory whose layer is a link carry
-the time of the save. Those fields are rewritten in the daemon's tar, and nothing else.
+Debian's daemon (20.10) is older than the one whose bytes we write (24): it sets the file type's bits in
+`mode`, and fills in `uname` and `gname`. And the members of a directory whose layer is a link carry the time
+of the save, where ours have 0. Those fields are rewritten in the daemon's tar, and nothing else.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,13 +20,13 @@ from .rig import Rig
 
 BLOCK = 512
 MODE, SIZE, MTIME, CHECKSUM = slice(100, 108), slice(124, 136), slice(136, 148), slice(148, 156)
-LINK_NAME, OWNER_NAMES, TYPE = slice(157, 257), slice(265, 329), 156
+OWNER_NAMES, TYPE = slice(265, 329), 156
 
 NOT_PULLED_BY_DOCKER_20 = {
     "zstd": "knows no zstd",
     "docker-zstd": "knows no zstd",
     "mislabelled": "knows no zstd",
-    "foreign-layer": "its bytes are on a host that the rig does not have",
+    "many-layers": "takes 125 layers at most",
 }
 
 
@@ -46,9 +45,7 @@ def members(tar: bytes) -> Iterator[tuple[int, str]]:
 
 def as_docker_24(tar: bytes) -> bytes:
     result = bytearray(tar)
-    headers = dict((name, at) for at, name in members(tar))
-    created = {name: tar[at:][MTIME] for name, at in headers.items() if name.endswith(".json") and "/" not in name}
-    (image_time,) = [mtime for name, mtime in created.items() if name != "manifest.json"]
+    headers = {name: at for at, name in members(tar)}
     linked = {name.split("/")[0] for name, at in headers.items() if tar[at + TYPE] == ord("2")}
     for name, at in headers.items():
         header = bytearray(tar[at : at + BLOCK])
@@ -56,7 +53,7 @@ def as_docker_24(tar: bytes) -> bytes:
         assert header[OWNER_NAMES] == b"root".ljust(32, b"\0") * 2
         header[OWNER_NAMES] = bytes(64)
         if name.split("/")[0] in linked:
-            header[MTIME] = image_time
+            header[MTIME] = b"%011o\0" % 0
         header[CHECKSUM] = b" " * 8
         header[CHECKSUM] = b"%06o\0 " % sum(header)
         result[at : at + BLOCK] = header
@@ -104,4 +101,3 @@ def test_the_comparison_sees_one_wrong_byte(rig: Rig, docker: Docker, ours: Path
     mine = (ours / "plain-1.0.tar").read_bytes()
     at = mine.index(b'"created"')
     assert "json at" in first_difference(mine, mine[:at] + b"'" + mine[at + 1 :])
-    assert json.loads(json.dumps("x")) == "x"

@@ -33,7 +33,9 @@ def image(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> BuiltImage:
 
 @pytest.fixture(scope="module")
 def small(rig: Rig) -> BuiltImage:
-    built = ImageBuilder().layer([("a", b"first layer " * 3000)]).layer([("b", b"second layer " * 3000)]).build()
+    built = (
+        ImageBuilder().layer([("a", b"first layer " * 3000)]).layer([("b", b"second layer " * 3000)]).build()
+    )
     rig.publish(built, "team/small", "1.0", "latest")
     return built
 
@@ -107,7 +109,9 @@ def test_two_runs_write_the_same_bytes(rig: Rig, image: BuiltImage, cwd: Path) -
     assert (cwd / "first.tar").read_bytes() == (cwd / "second.tar").read_bytes()
 
 
-def test_a_digest_is_loaded_under_its_hex_as_tag(rig: Rig, docker: Docker, small: BuiltImage, cwd: Path) -> None:
+def test_a_digest_is_loaded_under_its_hex_as_tag(
+    rig: Rig, docker: Docker, small: BuiltImage, cwd: Path
+) -> None:
     result = rig.run_cli("pull", f"{REGISTRY_HOST}/team/small@{small.digest}", cwd=cwd)
     assert result.returncode == 0, result.stderr
     hex_digits = small.digest.removeprefix("sha256:")
@@ -120,7 +124,9 @@ def test_a_digest_is_loaded_under_its_hex_as_tag(rig: Rig, docker: Docker, small
 
 
 def test_a_tag_with_a_digest_keeps_the_tag(rig: Rig, docker: Docker, small: BuiltImage, cwd: Path) -> None:
-    result = rig.run_cli("pull", f"{rig.reference('team/small', '1.0')}@{small.digest}", "-o", "x.tar", cwd=cwd)
+    result = rig.run_cli(
+        "pull", f"{rig.reference('team/small', '1.0')}@{small.digest}", "-o", "x.tar", cwd=cwd
+    )
     assert result.returncode == 0, result.stderr
     assert docker.take(cwd / "x.tar").images == {rig.reference("team/small", "1.0"): small.config_digest}
 
@@ -247,8 +253,9 @@ def test_an_existing_file_outlives_a_failed_pull(rig: Rig, small: BuiltImage, cw
         (f"https://{REGISTRY_HOST}/team/small:1.0", 2, "https://"),
     ],
 )
+@pytest.mark.usefixtures("small")
 def test_what_cannot_be_pulled_is_one_line_and_the_right_code(
-    rig: Rig, small: BuiltImage, cwd: Path, reference: str, code: int, told: str
+    rig: Rig, cwd: Path, reference: str, code: int, told: str
 ) -> None:
     rig.publish(make_helm_chart(), "team/chart", "1.0")
     lost = ImageBuilder().layer([("lost", b"the registry has no bytes of this" * 9)]).build()
@@ -274,7 +281,9 @@ def test_no_credentials_is_an_auth_error(rig: Rig, small: BuiltImage, cwd: Path)
     assert listing(cwd) == []
 
 
-def test_a_host_with_a_certificate_of_an_unknown_ca_gets_no_token(rig: Rig, small: BuiltImage, cwd: Path) -> None:
+def test_a_host_with_a_certificate_of_an_unknown_ca_gets_no_token(
+    rig: Rig, small: BuiltImage, cwd: Path
+) -> None:
     env = {"AWS_CA_BUNDLE": None, "AWS_ENDPOINT_URL_ECR": rig.moto_url}
     result = rig.run_cli(rig.reference("team/small", "1.0"), cwd=cwd, env=env)
     assert_one_line_error(result, 4)

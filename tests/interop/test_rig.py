@@ -9,15 +9,13 @@ import pytest
 
 from tests.standin.zoo import loadable
 
-from .consumers import Ctr, Docker, Podman, Skopeo
+from .consumers import Consumers
 from .daemons import DEBIAN_PATH, program
-from .rig import API_HOST, REGISTRY_HOST, STORAGE_HOST, Rig
-
-TOKEN_CALL = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken"
+from .rig import API_HOST, REGISTRY_HOST, STORAGE_HOST, TOKEN_CALL, Rig
 
 
 def test_skopeo_pulls_through_the_redirect_and_three_engines_take_what_it_wrote(
-    rig: Rig, docker: Docker, podman: Podman, ctr: Ctr, skopeo: Skopeo, tmp_path: Path
+    rig: Rig, consumers: Consumers, tmp_path: Path
 ) -> None:
     image = loadable()["plain"]
     rig.publish(image, "rig/plain", "1.0")
@@ -29,14 +27,17 @@ def test_skopeo_pulls_through_the_redirect_and_three_engines_take_what_it_wrote(
     with rig.witnessed() as seen:
         result = rig.run([*copy, f"docker-archive:{archive}:{reference}"], env=env)
     assert result.returncode == 0, result.stderr
-    fetched = {served.path.split("/")[-2] for served in seen if served.host == STORAGE_HOST and served.status == 200}
+    fetched = {
+        served.path.split("/")[-2] for served in seen if served.host == STORAGE_HOST and served.status == 200
+    }
     assert fetched == {blob.digest[7:] for blob in image.layers} | {image.config_digest[7:]}
-    for engine in (docker, podman):
+    for engine in (consumers.docker, consumers.podman):
         assert engine.take(archive).images == {reference: image.config_digest}
+    ctr = consumers.ctr
     taken = ctr.take(archive)
     assert list(taken.images) == [reference], taken.text
     assert ctr.config_digest(taken.images[reference]) == image.config_digest
-    assert skopeo.take(archive).images == {image.config_digest: image.config_digest}
+    assert consumers.skopeo.take(archive).images == {image.config_digest: image.config_digest}
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,11 @@ def test_skopeo_pulls_through_the_redirect_and_three_engines_take_what_it_wrote(
         (f"https://{REGISTRY_HOST}/v2/", [], "401"),
         (f"https://{REGISTRY_HOST}/v2/", ["--user", "AWS:wrong"], "401"),
         (f"https://{STORAGE_HOST}/docker/registry/v2/repositories/", [], "403"),
-        (f"https://{STORAGE_HOST}/docker/registry/v2/blobs/x", ["--header", "Authorization: Basic eDp5"], "400"),
+        (
+            f"https://{STORAGE_HOST}/docker/registry/v2/blobs/x",
+            ["--header", "Authorization: Basic eDp5"],
+            "400",
+        ),
         (f"https://{STORAGE_HOST}/docker/registry/v2/blobs/x", [], "404"),
         (f"https://{API_HOST}/", ["--data", "{}", "--header", f"X-Amz-Target: {TOKEN_CALL}"], "200"),
     ],
@@ -53,7 +58,14 @@ def test_skopeo_pulls_through_the_redirect_and_three_engines_take_what_it_wrote(
 def test_each_host_answers_under_its_name_and_refuses_what_aws_refuses(
     rig: Rig, url: str, flags: list[str], status: str
 ) -> None:
-    curl = [program("curl", package="curl"), "--silent", "--output", "/dev/null", "--write-out", "%{http_code}"]
+    curl = [
+        program("curl", package="curl"),
+        "--silent",
+        "--output",
+        "/dev/null",
+        "--write-out",
+        "%{http_code}",
+    ]
     result = rig.run([*curl, "--cacert", str(rig.ca_file), *flags, url], env={"PATH": DEBIAN_PATH})
     assert result.stdout == status, result.stderr
 
