@@ -83,16 +83,17 @@ def make_artifact() -> BuiltImage:
 
 def make_schema1(image: BuiltImage) -> BuiltImage:
     """The layers of `image` in the manifest form that engines gave up."""
+    ids = [sha256(b"%d" % at)[7:] for at, _ in enumerate(image.layers)]
+    history = [{"id": own} | ({"parent": ids[at - 1]} if at else {}) for at, own in enumerate(ids)]
     document = {
         "schemaVersion": 1,
         "name": "team/old",
         "tag": "1.0",
         "architecture": "amd64",
         "fsLayers": [{"blobSum": layer.digest} for layer in reversed(image.layers)],
-        "history": [{"v1Compatibility": json.dumps({"id": sha256(b"%d" % at)[7:]})} for at, _ in
-                    enumerate(image.layers)],
+        "history": [{"v1Compatibility": json.dumps(each)} for each in reversed(history)],
         "signatures": [],
-    }  # fmt: skip
+    }
     raw = json.dumps(document, indent=3).encode()
     return BuiltImage(manifest_raw=raw, media_type=SCHEMA1_SIGNED, layers=image.layers)
 
