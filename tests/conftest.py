@@ -14,7 +14,8 @@ import pytest
 from tests.standin.server import StandIn
 
 _BLOCKED_S = 0.2
-_AMBIENT_PREFIXES = ("AWS_", "ECR_ASYNC_PULL_", "JOB_COMPLETION_", "XDG_")
+_AMBIENT_PREFIXES = ("AWS_", "ECR_ASYNC_PULL_", "JOB_COMPLETION_")
+_FOR_THE_TESTS = "ECR_ASYNC_PULL_REQUIRE_INTEROP"
 _AMBIENT = {
     "http_proxy",
     "https_proxy",
@@ -30,6 +31,8 @@ _AMBIENT = {
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home: nothing that this machine's user has set can decide a test."""
     for name in list(os.environ):
+        if name == _FOR_THE_TESTS:
+            continue
         if name.startswith(_AMBIENT_PREFIXES) or name.lower() in _AMBIENT:
             monkeypatch.delenv(name)
     directory = tmp_path_factory.mktemp("home")
@@ -37,6 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_CACHE_HOME", str(directory / ".cache"))
     monkeypatch.setenv("XDG_STATE_HOME", str(directory / ".local" / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(directory / ".config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(directory / ".local" / "share"))
     monkeypatch.setenv("DOCKER_CONFIG", str(directory / ".docker"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     return directory
