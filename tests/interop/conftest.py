@@ -10,7 +10,8 @@ import pytest
 
 from .consumers import Consumers, Ctr, Docker, Podman, Skopeo, Umoci, open_ctr
 from .daemons import dockerd
-from .rig import Rig, open_rig
+from .rig import Rig
+from .servers import open_rig
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
