@@ -53,11 +53,11 @@ def _check(output: Path, *, name: str, image: BuiltImage) -> int:
         return 1
     _say(f"$ tar -tvf {shown}")
     for line in contents(output):
-        print(line)
+        print(line, flush=True)
     _say("Recomputed from the tar with tarfile and hashlib alone:")
     try:
         for line in prove(output, image, name=name):
-            print(f"OK  {line}")
+            print(f"OK  {line}", flush=True)
     except ProofError as error:
         _say(f"{shown} is wrong: {error}", failed=True)
         return 1
@@ -65,7 +65,7 @@ def _check(output: Path, *, name: str, image: BuiltImage) -> int:
     if left:
         _say(f"left behind beside the tar: {', '.join(left)}", failed=True)
         return 1
-    print("OK  nothing else was left behind")
+    print("OK  nothing else was left behind", flush=True)
     _say(f"Next, where there is an engine:  docker load -i {shown}")
     return 0
 

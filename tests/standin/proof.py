@@ -27,7 +27,7 @@ def prove(path: Path, image: BuiltImage, *, name: str) -> Iterator[str]:
         config = _read(tar, entry["Config"])
         digest = "sha256:" + hashlib.sha256(config).hexdigest()
         _demand(config == image.config_raw, f"{entry['Config']} is not the config that was served")
-        yield f"image ID    {digest} = sha256 of {entry['Config'][:40]}"
+        yield f"image ID    {digest} = sha256 of the config's {len(config)} bytes"
         _demand(entry["RepoTags"] == [name], f"RepoTags is {entry['RepoTags']}, not [{name}]")
         yield f"name        {name}"
         diff_ids = json.loads(config)["rootfs"]["diff_ids"]
