@@ -1,0 +1,63 @@
+"""Is there room? Asked before the first byte is fetched. Blocking."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import StorageError, storage_errors
+from ..model.quantity import format_bytes
+
+_MARGIN_BYTES = 1024 * 1024
+_MARGIN_DIVISOR = 64
+
+
+@dataclass(slots=True)
+class _Need:
+    size_bytes: int = 0
+    paths: list[Path] = field(default_factory=list)
+
+
+def check_space(needs: Mapping[Path, int]) -> None:
+    """Raise `StorageError` unless every file system has room for the bytes that its paths need together.
+
+    Paths needn't exist: their nearest parent that does tells the file system. On top of what is asked for,
+    1/64 and 1 MiB must be free, for journals, headers and the file system's own blocks. What is free is what
+    this user may still write, without root's reserve; quotas show only later.
+    """
+    by_device: dict[int, _Need] = {}
+    for path, size_bytes in needs.items():
+        existing = _existing(path)
+        with storage_errors("look at the space of", existing):
+            need = by_device.setdefault(existing.stat().st_dev, _Need())
+        need.size_bytes += size_bytes
+        need.paths.append(existing)
+    for need in by_device.values():
+        _check(need)
+
+
+def _check(need: _Need) -> None:
+    if need.size_bytes <= 0:
+        return
+    with storage_errors("look at the space of", need.paths[0]):
+        status = os.statvfs(need.paths[0])
+    if status.f_blocks == 0:
+        return  # a file system that doesn't say
+    free_bytes = status.f_bavail * status.f_frsize
+    wanted_bytes = need.size_bytes + need.size_bytes // _MARGIN_DIVISOR + _MARGIN_BYTES
+    if free_bytes < wanted_bytes:
+        places = ", ".join(sorted({str(path) for path in need.paths}))
+        raise StorageError(
+            f"not enough space: {format_bytes(wanted_bytes)} are needed in {places},"
+            f" {format_bytes(free_bytes)} are free; free {format_bytes(wanted_bytes - free_bytes)} more"
+            " or choose a directory on another file system"
+        )
+
+
+def _existing(path: Path) -> Path:
+    for candidate in (path.absolute(), *path.absolute().parents):
+        if candidate.exists():
+            return candidate
+    return Path("/")
