@@ -42,9 +42,9 @@ $(PY):
 	  { echo "$(PYTHON) is missing or older than 3.11: install a newer one, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) > /dev/null 2>&1 && exit 0; \
 	rm -rf $(VENV); \
-	echo "$(PYTHON) cannot make virtual environments; installing Debian's python3-venv"; \
 	if [ "$$(id -u)" = 0 ]; then sudo=; elif [ -t 0 ]; then sudo=sudo; else sudo="sudo -n"; fi; \
 	if command -v apt-get > /dev/null && { [ -z "$$sudo" ] || command -v sudo > /dev/null; }; then \
+	  echo "$(PYTHON) cannot make virtual environments: installing Debian's python3-venv"; \
 	  $$sudo apt-get update -qq; \
 	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv > /dev/null; \
 	fi; \
