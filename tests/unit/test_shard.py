@@ -39,7 +39,7 @@ def test_each_image_is_in_exactly_one_shard_whatever_the_order(
     shards = assign(images, count)
     assert len(shards) == count
     assert sorted(key for shard in shards for key in shard) == sorted(item.key for item in images)
-    shuffled = [ShardItem(key=i.key, blobs=dict(reversed(i.blobs.items()))) for i in images]
+    shuffled = [ShardItem(key=i.key, blobs=dict(reversed(list(i.blobs.items())))) for i in images]
     random.Random(seed).shuffle(shuffled)
     assert assign(shuffled, count) == shards
 
