@@ -76,8 +76,10 @@ def token_calls(moto_url: str) -> int:
 
 
 @pytest.fixture
-def recorded(moto_url: str) -> str:
+def recorded(moto_url: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
     import urllib.request
+
+    monkeypatch.setenv("MOTO_RECORDER_FILEPATH", str(tmp_path_factory.mktemp("moto") / "recording"))
 
     for action in ("reset-recording", "start-recording"):
         urllib.request.urlopen(
