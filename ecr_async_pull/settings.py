@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import UsageError
@@ -87,6 +87,55 @@ class ConnectionSettings:
     plain_http: bool = False
     docker_config: Path | None = None
     token_cache_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullSettings:
+    """How images are pulled, all of them in one run.
+
+    `cache_dir`: blobs that runs share, None for none; `checks_cache` hashes what comes out of it too.
+    `is_offline`: nothing but the cache is asked. `state_dir`: where it is remembered which output is what,
+    None for nowhere. `resumes`: go on from what a broken run left. `keeps_partial`: leave that for the next
+    run even when interrupted on purpose. `is_fail_fast`: the first failure ends the others.
+    """
+
+    archive_format: ArchiveFormat = ArchiveFormat.DOCKER
+    keep_compressed: bool = False
+    is_all_platforms: bool = False
+    verify: Verify = Verify.FULL
+    policy: PullPolicy = PullPolicy.ALWAYS
+    cache_dir: Path | None = None
+    checks_cache: bool = False
+    is_offline: bool = False
+    state_dir: Path | None = None
+    resumes: bool = True
+    keeps_partial: bool = False
+    is_fail_fast: bool = False
+    connection: ConnectionSettings = field(default_factory=ConnectionSettings)
+    transfer: TransferSettings = field(default_factory=TransferSettings)
+
+    def __post_init__(self) -> None:
+        is_oci = self.archive_format in (ArchiveFormat.OCI_ARCHIVE, ArchiveFormat.OCI_DIRECTORY)
+        _demand(
+            not self.keep_compressed or self.archive_format is not ArchiveFormat.DOCKER_LEGACY,
+            "docker-legacy archives hold inflated layers only; leave out --keep-compressed"
+            " or use --format docker-archive",
+        )
+        _demand(
+            not self.is_all_platforms or is_oci,
+            "--all-platforms needs --format oci or oci-archive: a docker archive holds one platform",
+        )
+        _demand(
+            not self.is_offline or self.cache_dir is not None,
+            "--offline needs a cache: name it with --cache-dir or ECR_ASYNC_PULL_CACHE_DIR",
+        )
+
+    @property
+    def inflates(self) -> bool:
+        """Whether layers lie inflated in what is written."""
+        return self.archive_format is ArchiveFormat.DOCKER_LEGACY or (
+            self.archive_format is ArchiveFormat.DOCKER and not self.keep_compressed
+        )
 
 
 def _demand(condition: bool, message: str) -> None:  # noqa: FBT001

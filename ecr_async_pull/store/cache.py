@@ -100,6 +100,14 @@ class BlobCache:
             caller_hashes=caller_hashes,
         )
 
+    def is_settled(self, digest: Digest) -> bool:
+        """The blob was verified since this machine started: its bytes need not be hashed again."""
+        return self._index.is_settled(digest)
+
+    def confirm(self, digest: Digest, facts: BlobFacts) -> None:
+        """The caller has just hashed the blob that it found, and its digest was right."""
+        self._index.record(digest, facts, is_written_now=True)
+
     def facts(self, digest: Digest) -> BlobFacts | None:
         """What is known of a blob, whether it is here or not."""
         return self._index.facts(digest)

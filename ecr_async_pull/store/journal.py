@@ -93,12 +93,22 @@ class Journal:
         self._is_failing = False
 
     @classmethod
-    def open(cls, partial: Path, *, size_bytes: int, identity: str, mode: int | None = None) -> Journal:
+    def open(
+        cls,
+        partial: Path,
+        *,
+        size_bytes: int,
+        identity: str,
+        mode: int | None = None,
+        data: Path | None = None,
+        data_offset: int = 0,
+    ) -> Journal:
         """Open or begin the journal of the data file `partial`, which may not exist yet.
 
         `size_bytes` is the whole blob's size and `identity` names it (its digest): a journal of anything else
         is begun anew. Ranges beyond the present end of the data file are dropped. `mode` as for
-        `write_atomic`. Raises `StorageError`.
+        `write_atomic`. Where the bytes gather elsewhere, `data` and `data_offset` say in which file and from
+        where on. Raises `StorageError`.
         """
         path = journal_path(partial)
         header = _encode_header(size_bytes, identity)
@@ -107,7 +117,8 @@ class Journal:
                 raw = path.read_bytes() if not path.is_symlink() else b""
             except FileNotFoundError:
                 raw = b""
-            spans = _decode(raw, header, size_bytes, data_bytes=_data_bytes(partial))
+            data_bytes = max(0, _data_bytes(data or partial) - data_offset)
+            spans = _decode(raw, header, size_bytes, data_bytes=data_bytes)
             content = header + b"".join(_encode(start, end, header) for start, end in spans.intervals())
             # Always the shortest form: no torn tail, and no claim left over for a data file that grows again.
             if content != raw:

@@ -6,17 +6,19 @@ are known. Network and workers never wait for one another but through the files 
 
 from __future__ import annotations
 
+import enum
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ..digest import Digest
-from ..errors import IntegrityError, storage_errors
+from ..errors import PullError, storage_errors
 from ..progress.events import Progress
 from ..settings import KIB, MIB, TransferSettings
 from .blob_source import BlobSource
@@ -36,19 +38,26 @@ _FOLLOW_MOST_BYTES = 16 * MIB
 _WRITER_THREADS = 2
 
 
+class Trust(enum.IntEnum):
+    """What is known of bytes that are here: nothing; they have their digest; their tar has its own too."""
+
+    NONE = 0
+    STORED = 1
+    FULL = 2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """Where a blob's stored bytes lie or will lie: at `offset` of the file `path`.
 
-    `landed`: the ranges that are there already (offsets within the blob). `is_trusted`: the whole blob was
-    verified before it got there. `log` is told of what lands.
+    `landed`: the ranges that are there already (offsets within the blob). `log` is told of what lands.
     """
 
     path: Path
     offset: int = 0
     log: RangeLog | None = None
     landed: tuple[tuple[int, int], ...] = ()
-    is_trusted: bool = False
+    trust: Trust = Trust.NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,35 +65,27 @@ class BlobJob:
     """One distinct blob of a run.
 
     `media_type` says where to look for the inflated size, `known_tar_size_bytes` spares that.
-    `wants_tar_size`: somebody will ask for it. `inflates`: decode it, for `diff_id` or for sinks.
-    `renew_place` is asked for an empty place where bytes that were here already turned out to be wrong.
+    `wants_tar_size`: somebody will ask for it before it is inflated. `diff_id`: what its tar must hash to,
+    None where it is no layer or nobody wants that checked.
     """
 
     digest: Digest
     size_bytes: int
     media_type: str
     source: BlobSource
-    place: Place
-    renew_place: Callable[[], Awaitable[Place]]
-    inflates: bool
     diff_id: Digest | None
     wants_tar_size: bool = False
     known_tar_size_bytes: int | None = None
 
 
 class BlobTicket:
-    """A started blob."""
+    """A started blob at its place."""
 
-    def __init__(self, job: BlobJob, engine: Engine) -> None:
+    def __init__(self, job: BlobJob, place: Place, engine: Engine) -> None:
         self.job = job
+        self.place = place
         self._engine = engine
-        self._place = job.place
-        self._fetch = self._begin(job.place)
-
-    @property
-    def place(self) -> Place:
-        """Where the stored bytes lie now."""
-        return self._place
+        self._fetch = self._begin(place)
 
     def _begin(self, place: Place) -> BlobFetch:
         job = self.job
@@ -133,57 +134,60 @@ class BlobTicket:
             if self._fetch.error is not None:
                 raise self._fetch.error
             await self._fetch.moved()
-        place = self._place
+        place = self.place
         start, end = span
         piece = await in_thread(None, lambda: _read(place.path, place.offset + start, end - start))
         if "zstd" in job.media_type:
             return zstd_tar_size(piece)
         return gzip_tar_size(piece[-GZIP_SIZE_BYTES:], job.size_bytes)
 
-    async def process(self, sinks: Sequence[Sink]) -> int:
-        """Verify every byte as it lands, unpack to the sinks; returns the tar's size in bytes.
+    @property
+    def is_fetched(self) -> bool:
+        """Every stored byte has landed, unverified."""
+        return self._fetch.segments.is_complete
 
-        That is 0 where nothing is inflated. Bytes from an earlier run or a cache that turn out wrong are fetched again, once. Raises what
-        fetching raised, `IntegrityError`, `StorageError`.
+    async def fetched(self) -> None:
+        """Wait for every stored byte, without verifying any. Raises what fetching raised."""
+        while not self._fetch.segments.is_complete:
+            if self._fetch.error is not None:
+                raise self._fetch.error
+            await self._fetch.moved()
+
+    def abandon(self, reason: PullError) -> None:
+        """Nobody wants this blob any more: stop fetching it; whoever waits for it gets `reason`."""
+        self._fetch.fail(reason)
+
+    async def process(self, sinks: Sequence[Sink], *, inflates: bool) -> int:
+        """Verify every byte as it lands and unpack to the sinks; returns the tar's size in bytes.
+
+        Without `inflates` only the stored digest is checked, and the size is 0. What `place.trust` says need
+        not be checked again isn't. Raises what fetching raised, `IntegrityError`, `StorageError`.
         """
         try:
-            tar_size = await self._process(sinks)
-        except IntegrityError:
-            if not self._place.landed:
-                raise
-            self._engine.progress.message(
-                f"{self.job.digest.short}: kept bytes are damaged, fetching it again"
-            )
-            self._place = await self.job.renew_place()
-            self._fetch.close()
-            self._fetch = self._begin(self._place)
-            tar_size = await self._process(sinks)
+            return await self._process(sinks, inflates=inflates)
         finally:
             self._fetch.close()
-        self._engine.progress.blob_done(digest=self.job.digest)
-        return tar_size
 
-    async def _process(self, sinks: Sequence[Sink]) -> int:
-        job, place, engine = self.job, self._place, self._engine
+    async def _process(self, sinks: Sequence[Sink], *, inflates: bool) -> int:
+        job, place, engine = self.job, self.place, self._engine
         plan = FollowPlan(
             path=place.path,
             offset=place.offset,
             size_bytes=job.size_bytes,
             digest=job.digest,
-            checks_stored=not place.is_trusted,
-            inflates=job.inflates,
+            checks_stored=place.trust < Trust.STORED,
+            inflates=inflates,
             diff_id=job.diff_id,
-            checks_diff_id=not place.is_trusted,
+            checks_diff_id=place.trust < Trust.FULL,
         )
         follower = Follower(plan, sinks)
         try:
             while True:
                 front = await self._front(follower.processed_bytes)
-                remaining = job.size_bytes - follower.processed_bytes
-                limit = min(front, follower.processed_bytes + _FOLLOW_MOST_BYTES)
-                async with engine.workers.hold(remaining):
-                    before = follower.processed_bytes
-                    await in_thread(engine.threads, lambda: self._advance(follower, limit))  # noqa: B023
+                before = follower.processed_bytes
+                limit = min(front, before + _FOLLOW_MOST_BYTES)
+                async with engine.workers.hold(job.size_bytes - before):
+                    await in_thread(engine.threads, partial(self._advance, follower, limit))
                 engine.progress.unpacked(digest=job.digest, delta_bytes=follower.processed_bytes - before)
                 if follower.processed_bytes >= job.size_bytes:
                     return follower.tar_size_bytes
@@ -239,9 +243,9 @@ class Engine:
             for pool in (self.threads, self.tails, self._writers):
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def start(self, job: BlobJob) -> BlobTicket:
+    def start(self, job: BlobJob, place: Place) -> BlobTicket:
         """Begin to fetch what is missing of this blob."""
-        return BlobTicket(job, self)
+        return BlobTicket(job, place, self)
 
     def segment_bytes(self, size_bytes: int) -> int:
         """The range to ask for in one request: several a connection for a blob fetched alone, none tiny."""
