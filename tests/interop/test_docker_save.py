@@ -27,6 +27,7 @@ NOT_PULLED_BY_DOCKER_20 = {
     "docker-zstd": "knows no zstd",
     "mislabelled": "knows no zstd",
     "many-layers": "takes 125 layers at most",
+    "foreign-layer": "asks the registry for it, except on Windows",
 }
 
 
