@@ -199,7 +199,7 @@ def test_several_images_in_one_tar_are_all_loaded(
     assert consumers.podman.take(all_tar).images == ids
     assert consumers.ctr.by_config(consumers.ctr.take(all_tar)).images == ids
     for name, reference in ((name, archives.reference(name)) for name in SEVERAL):
-        is_linked = (archive_format, name) == ("docker-legacy", "one-layer")
+        is_linked = archive_format == "docker-legacy" and name != SEVERAL[0]
         refused = READ_THROUGH_LINK if is_linked else None
         check(consumers.skopeo.take(all_tar, reference), refused, {reference: ids[reference]})
 
