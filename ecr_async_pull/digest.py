@@ -56,7 +56,7 @@ class Digest:
 class Hasher:
     """An incremental digest. `update` releases the interpreter lock for pieces of 2 KiB and more."""
 
-    __slots__ = ("_algorithm", "update", "_state")
+    __slots__ = ("_algorithm", "_state", "update")
 
     def __init__(self, algorithm: str = "sha256") -> None:
         self._algorithm = algorithm

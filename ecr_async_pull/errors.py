@@ -90,7 +90,7 @@ class PlatformError(RegistryError):
 
 
 class UnsupportedImageError(RegistryError):
-    """The reference names something that can't become the archive asked for (schema 1, artifact, encrypted)."""
+    """What the reference names can't become the archive asked for: schema 1, artifact, encrypted."""
 
 
 class IntegrityError(PullError):

@@ -24,7 +24,7 @@ class ArchiveFormat(enum.Enum):
 
 
 class Verify(enum.Enum):
-    """FULL: stored digest and diff_id of every layer; STORED: the stored digest alone where nothing is inflated."""
+    """FULL: stored digest and diff_id of every layer. STORED: the first alone where nothing is inflated."""
 
     FULL = "full"
     STORED = "stored"
@@ -138,6 +138,6 @@ class PullSettings:
         )
 
 
-def _demand(condition: bool, message: str) -> None:  # noqa: FBT001
+def _demand(condition: bool, message: str) -> None:
     if not condition:
         raise UsageError(message)

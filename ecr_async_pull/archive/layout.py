@@ -23,7 +23,7 @@ class MemberKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobContent:
-    """A member's bytes are a blob that the engine writes. `size_bytes` is exact or, before it arrived, a guess."""
+    """Bytes that the engine writes. `size_bytes` is exact or, before they arrived, a guess."""
 
     digest: Digest
     form: Form
@@ -32,7 +32,7 @@ class BlobContent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One tar member. `content` is bytes, a blob, or None for directories and links. `mode` as written in the header."""
+    """One tar member. `content`: bytes, a blob, or None for directories and links. `mode`: the header's."""
 
     name: str
     kind: MemberKind
@@ -50,7 +50,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """A member at its place: `header` (pax records included) at `header_offset`, data at `data_offset` (bytes)."""
+    """A member at its place in bytes: `header` (with its pax records) at `header_offset`, then its data."""
 
     member: Member
     header: bytes

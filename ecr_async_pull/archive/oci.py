@@ -4,6 +4,10 @@
 take after the path (`oci:DIR:NAME`): the tag; where an archive holds several images, or a directory
 holds another image of that tag, the full reference, which both accept just as well.
 `io.containerd.image.name` is always the full reference: `ctr images import` names the image by it.
+
+Descriptors keep the registry's media types, Docker's too: a descriptor of another type than its manifest is
+refused by more tools than it helps. skopeo finds an image with Docker's types only where it is alone in the
+layout and no name is given; umoci reads OCI types alone.
 """
 
 from __future__ import annotations

@@ -108,6 +108,12 @@ class Profile:
                     f"field 'rootfs.diff_ids[{place}]' of the image's config is a {diff_id.algorithm} digest,"
                     " and Docker knows sha256 only; use --format oci-archive"
                 )
+        created = cast("GoTime | None", decoded["created"])
+        if created is not None and not created.is_writable:
+            raise UnsupportedImageError(
+                f"field 'created' of the image's config is {created.text!r}, whose offset of a day or more Docker"
+                " can't write; use --format oci-archive"
+            )
         history = cast("SliceValue[StructValue] | None", decoded["history"])
         filled = sum(not entry["empty_layer"] for entry in history.items) if history is not None else 0
         if filled > len(config.diff_ids):

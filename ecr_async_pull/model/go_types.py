@@ -93,10 +93,6 @@ class Time(GoType[GoTime]):
         return time
 
     def encode(self, value: GoTime, escapes: Escapes) -> str:
-        if not value.is_writable:
-            raise UnsupportedImageError(
-                f"a time with the offset of {value.text!r} can't be written by Docker"
-            )
         return f'"{value.text}"'
 
 

@@ -13,7 +13,7 @@ from .reference import ImageReference
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One entry of a manifest's `layers`. `diff_id` is None for what is no file system layer (attestations)."""
+    """One entry of a manifest's `layers`. `diff_id` is None for what is no file system layer."""
 
     descriptor: Descriptor
     diff_id: Digest | None
@@ -22,7 +22,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformImage:
-    """One manifest with its config. `config` is None for an artifact inside an index (its blob is `config_raw`)."""
+    """One manifest with its config, whose bytes are `config_raw`; `config` is None for an artifact's."""
 
     manifest: Manifest
     config: ImageConfig | None

@@ -1,0 +1,214 @@
+"""`ecr-async-pull pull REF...`"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..settings import PullSettings
+    from .outputs import ListedImage
+
+_HELP = "pull images into archives"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the `pull` command."""
+    parser = subparsers.add_parser("pull", help=_HELP, description=f"{_HELP.capitalize()}.")
+    parser.add_argument(
+        "references",
+        metavar="REF",
+        nargs="+",
+        help="<account>.dkr.ecr.<region>.amazonaws.com/<repository>[:<tag>][@sha256:<hex>]",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="a file, or a directory for one archive an image (default: <last part>-<tag>.tar here)",
+    )
+    add_format_options(parser)
+    add_connection_options(parser)
+    add_transfer_options(parser)
+    add_store_options(parser)
+    add_display_options(parser)
+    parser.set_defaults(run=run)
+
+
+def add_format_options(parser: argparse.ArgumentParser) -> None:
+    """What is written."""
+    group = parser.add_argument_group("what is written")
+    group.add_argument(
+        "--format",
+        choices=("docker-archive", "docker-legacy", "oci-archive", "oci"),
+        default="docker-archive",
+        help="docker-archive (default) loads everywhere; docker-legacy is docker save before 25; oci is a"
+        " directory",
+    )
+    group.add_argument("--keep-compressed", action="store_true", help="docker-archive: keep blobs as stored")
+    group.add_argument("--platform", metavar="OS/ARCH[/VARIANT]", help="default: linux on this machine's CPU")
+    group.add_argument("--all-platforms", action="store_true", help="oci formats: whole indexes")
+    group.add_argument(
+        "--name", metavar="REPO:TAG", action="append", help="the name that engines give it; repeatable"
+    )
+    group.add_argument("--no-name", action="store_true", help="let engines load it without a name")
+    group.add_argument(
+        "--verify",
+        choices=("full", "stored"),
+        default="full",
+        help="full (default): every diff_id too, also of layers that stay compressed",
+    )
+
+
+def add_connection_options(parser: argparse.ArgumentParser) -> None:
+    """How registries are reached."""
+    parser.add_argument("--plain-http", action="store_true", help="speak HTTP to the registry")
+
+
+def add_transfer_options(parser: argparse.ArgumentParser) -> None:
+    """Limits that nobody needs to change."""
+    group = parser.add_argument_group("limits (the defaults need no tuning)")
+    group.add_argument("--max-connections", type=int, metavar="N", help="to storage hosts at once (16)")
+    group.add_argument("--max-workers", type=int, metavar="N", help="threads that hash and inflate (cores)")
+    group.add_argument("--segment-size", metavar="SIZE", help="largest range of one request (8MiB)")
+    group.add_argument("--limit-rate", metavar="SIZE", help="bytes a second, all connections together")
+
+
+def add_store_options(parser: argparse.ArgumentParser) -> None:
+    """What is kept between runs."""
+    group = parser.add_argument_group("cache and resume")
+    group.add_argument("--cache-dir", type=Path, metavar="DIR", help="keep blobs here for other pulls")
+    group.add_argument("--cache-verify", action="store_true", help="hash what comes out of the cache too")
+    group.add_argument("--offline", action="store_true", help="ask nobody but the cache")
+    group.add_argument(
+        "--pull-policy",
+        choices=("always", "missing"),
+        default="always",
+        help="always (default): ask whether the tag moved; missing: ask only for what isn't here",
+    )
+    group.add_argument("--no-resume", action="store_true", help="forget what a broken run left")
+    group.add_argument(
+        "--keep-partial",
+        action="store_true",
+        help="when interrupted, leave what was fetched for the next run",
+    )
+    group.add_argument("--fail-fast", action="store_true", help="the first failure ends the others")
+
+
+def add_display_options(parser: argparse.ArgumentParser) -> None:
+    """What is shown."""
+    group = parser.add_argument_group("display")
+    group.add_argument("--progress", choices=("auto", "bars", "lines", "jsonl", "none"), default="auto")
+    group.add_argument("--timings", action="store_true", help="say afterwards where the time went")
+    group.add_argument("--json", action="store_true", dest="as_json", help="the result as JSON")
+    group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="tell retries; -vv more")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Pull; returns the exit code."""
+    from ..orchestrator.pull import pull
+    from ..progress.choose import choose
+    from ..progress.timings import Timings
+    from . import report as reports
+    from .outputs import plan_outputs
+    from .running import configure_logging, run_command
+
+    settings = settings_of(arguments)
+    outputs = plan_outputs(listed_images(arguments), arguments.output, settings.archive_format)
+    timings = Timings(choose(arguments.progress, sys.stderr, arguments.quiet))
+    configure_logging(timings, verbosity=arguments.verbose)
+    try:
+        report = run_command(pull(outputs, settings, environment=os.environ, progress=timings))
+    finally:
+        timings.close()
+    sys.stderr.write(reports.failures(report))
+    if arguments.as_json:
+        sys.stdout.write(reports.as_json(report))
+    elif not arguments.quiet:
+        sys.stdout.write(reports.as_text(report))
+    if arguments.timings:
+        sys.stderr.write(timings.report().text() + "\n")
+    return report.exit_code
+
+
+def listed_images(arguments: argparse.Namespace) -> tuple[ListedImage, ...]:
+    """The images that the command line names."""
+    from ..errors import UsageError
+    from ..model.platform import Platform
+    from ..model.reference import ImageReference
+    from ..orchestrator.request import ImageRequest
+    from .outputs import ListedImage
+
+    platform = Platform.parse(arguments.platform) if arguments.platform else None
+    names = names_of(arguments.name, is_nameless=arguments.no_name)
+    if arguments.name and len(arguments.references) > 1:
+        raise UsageError("--name is for one image; pull several one by one, or leave it out")
+    return tuple(
+        ListedImage(image=ImageRequest(reference=ImageReference.parse(text), platform=platform, names=names))
+        for text in arguments.references
+    )
+
+
+def names_of(given: list[str] | None, *, is_nameless: bool) -> tuple[str, ...] | None:
+    """The `RepoTags` that were asked for; None for the reference's own. Raises `UsageError`."""
+    from ..errors import ReferenceError as InvalidReferenceError
+    from ..errors import UsageError
+    from ..model.reference import ImageReference
+
+    if is_nameless:
+        if given:
+            raise UsageError("--name and --no-name exclude each other; leave one out")
+        return ()
+    if not given:
+        return None
+    names = []
+    for text in given:
+        try:
+            reference = ImageReference.parse(text)
+        except InvalidReferenceError as error:
+            raise UsageError(f"--name {text}: {error}") from error
+        if reference.digest is not None:
+            raise UsageError(f"--name {text}: engines take REPO:TAG as a name, without a digest")
+        names.append(f"{reference.familiar_name}:{reference.tag}")
+    return tuple(dict.fromkeys(names))
+
+
+def settings_of(arguments: argparse.Namespace) -> PullSettings:
+    """The command line and the environment as one frozen object. Raises `UsageError`."""
+    from ..model.quantity import parse_bytes
+    from ..settings import ArchiveFormat, PullPolicy, PullSettings, TransferSettings, Verify
+    from . import environment
+
+    defaults = TransferSettings()
+
+    def given(value: int | None, default: int) -> int:
+        return default if value is None else value
+
+    transfer = TransferSettings(
+        max_connections=given(arguments.max_connections, defaults.max_connections),
+        max_workers=given(arguments.max_workers, defaults.max_workers),
+        segment_bytes=(
+            parse_bytes(arguments.segment_size) if arguments.segment_size else defaults.segment_bytes
+        ),
+        limit_rate_bytes_s=parse_bytes(arguments.limit_rate) if arguments.limit_rate else None,
+    )
+    return PullSettings(
+        archive_format=ArchiveFormat(arguments.format),
+        keep_compressed=arguments.keep_compressed,
+        is_all_platforms=arguments.all_platforms,
+        verify=Verify(arguments.verify),
+        policy=PullPolicy(arguments.pull_policy),
+        cache_dir=environment.cache_dir(os.environ, arguments.cache_dir),
+        checks_cache=arguments.cache_verify,
+        is_offline=arguments.offline,
+        state_dir=environment.state_dir(),
+        resumes=not arguments.no_resume,
+        keeps_partial=arguments.keep_partial,
+        is_fail_fast=arguments.fail_fast,
+        connection=environment.connection_settings(os.environ, plain_http=arguments.plain_http),
+        transfer=transfer,
+    )
