@@ -111,8 +111,8 @@ class Profile:
         created = cast("GoTime | None", decoded["created"])
         if created is not None and not created.is_writable:
             raise UnsupportedImageError(
-                f"field 'created' of the image's config is {created.text!r}, whose offset of a day or more Docker"
-                " can't write; use --format oci-archive"
+                f"field 'created' of the image's config is {created.text!r}, whose offset of a day or more"
+                " Docker can't write; use --format oci-archive"
             )
         history = cast("SliceValue[StructValue] | None", decoded["history"])
         filled = sum(not entry["empty_layer"] for entry in history.items) if history is not None else 0

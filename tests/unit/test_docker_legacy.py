@@ -235,6 +235,7 @@ def test_times_that_docker_cannot_set_are_0(created: str, mtime_s: int) -> None:
         ('"history":[{"empty_layer":1}],', r"history\[\]\.empty_layer"),
         ('"history":[{},{}],', "history"),
         ('"created":"2024-05-06T07:08:09\\u005a",', "created"),
+        ('"created":"2024-05-06T07:08:09+24:00",', "created"),
     ],
 )
 def test_what_docker_refuses_is_refused_by_field_and_format(extra: str, field: str) -> None:
