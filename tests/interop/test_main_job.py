@@ -61,9 +61,13 @@ def archive_manifest(archive: Path) -> dict[str, object]:
 
 
 def assert_one_line_error(result: subprocess.CompletedProcess[str], code: int) -> None:
+    """The progress lines end with one error, and nothing else has been said in passing."""
     assert result.returncode == code, result.stdout + result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
-    assert "Traceback" not in result.stderr
+    *before, last = result.stderr.splitlines()
+    assert last.startswith("ecr-async-pull: "), result.stderr
+    assert not [line for line in before if line.startswith(("ecr-async-pull:", "Traceback", " "))], (
+        result.stderr
+    )
 
 
 def sent_by_digest(seen: list[Served]) -> Counter[str]:

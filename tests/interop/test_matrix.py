@@ -36,6 +36,7 @@ BY_URL = "fetches the layer by its URL, whose host it cannot know"
 READ_THROUGH_LINK = (
     "skopeo takes no image whose layer is, as Docker writes it, a link into another's directory"
 )
+SLOW_PER_LAYER = {"docker", "podman"}
 SEVERAL = ("plain", "one-layer", "same-layer-twice")
 
 DOCKER_TYPED = {
@@ -44,9 +45,7 @@ DOCKER_TYPED = {
 
 REFUSED: dict[tuple[str, str], dict[str, str]] = {
     ("docker-archive", "docker"): {"many-layers": TOO_DEEP},
-    ("docker-legacy", "docker"): {"many-layers": TOO_DEEP},
     ("docker-archive-compressed", "docker"): {
-        "many-layers": TOO_DEEP,
         "zstd": KEPT_ZSTD,
         "docker-zstd": KEPT_ZSTD,
         "mislabelled": KEPT_ZSTD,
@@ -86,7 +85,8 @@ class Archives:
             )
             self.batches[archive_format] = result.stderr if result.returncode else ""
         path = target if archive_format == "oci" else target / f"{name}-1.0.tar"
-        assert not self.batches[archive_format] or path.exists(), self.batches[archive_format]
+        is_here = path.exists() and archive_format != "oci"
+        assert is_here or not self.batches[archive_format], self.batches[archive_format]
         return path
 
 
@@ -113,6 +113,7 @@ def cases(*consumers: str, formats: tuple[str, ...]) -> list[tuple[str, str, str
         for archive_format in formats
         for name in sorted(loadable())
         for consumer in consumers
+        if name != "many-layers" or archive_format == "docker-archive" or consumer not in SLOW_PER_LAYER
     ]
 
 
