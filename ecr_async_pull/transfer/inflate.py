@@ -33,6 +33,7 @@ MAGIC_BYTES = 6
 ZSTD_HEADER_BYTES = 18
 """So many first bytes hold a zstd frame's header (RFC 8878, 3.1.1.1)."""
 GZIP_SIZE_BYTES = 4
+_GZIP_LONGEST_HEADER_BYTES = MIB
 _XZ_MEMORY_BYTES = 64 * MIB
 _GZIP_MAX_RATIO = 1032
 _SIZE_MODULUS = 1 << 32
@@ -129,6 +130,7 @@ class Inflater:
         self.compression = compression
         self._is_between_members = True
         self._member: _Decompressor | None = None
+        self._held = b""
         self._errors = _errors_of(compression)
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes | memoryview]:
@@ -137,6 +139,8 @@ class Inflater:
             for start in range(0, len(data), PIECE_BYTES):
                 yield data[start : start + PIECE_BYTES]
             return
+        if self._held:
+            data, self._held = self._held + data, b""
         while len(data):
             if self._is_between_members:
                 data = self._begin_member(data)
@@ -150,6 +154,9 @@ class Inflater:
             data = bytes(data).lstrip(b"\0")  # zero padding between and after members, as gzip allows it
             if not data:
                 return data
+        if self.compression is Compression.GZIP and not _has_whole_gzip_header(data):
+            self._held = bytes(data)
+            return b""
         self._member = _new_member(self.compression)
         self._is_between_members = False
         return data
@@ -174,8 +181,31 @@ class Inflater:
 
     def finish(self) -> None:
         """Call after the last byte: raises `IntegrityError` where the stream ends too early."""
-        if self.compression is not Compression.NONE and not self._is_between_members:
+        if self._held or (self.compression is not Compression.NONE and not self._is_between_members):
             raise IntegrityError(f"its {self.compression.value} stream ends too early")
+
+
+def _has_whole_gzip_header(data: bytes | memoryview) -> bool:
+    """Whether a member's header (RFC 1952, 2.3) is here whole, or what is here is none.
+
+    ISA-L loses its place in a header of several fields, or with a checksum, that comes in two pieces.
+    """
+    fixed = bytes(data[:10])
+    if not b"\x1f\x8b".startswith(fixed[:2]):
+        return True  # for the decompressor to refuse
+    if len(fixed) < 10 or not (flags := fixed[3]) & 0x1E:
+        return len(fixed) == 10
+    head, end = bytes(data[:_GZIP_LONGEST_HEADER_BYTES]), 10
+    if len(head) == _GZIP_LONGEST_HEADER_BYTES:
+        return True
+    if flags & 4:
+        end += 2 + int.from_bytes(head[10:12], "little")
+    for flag in (8, 16):
+        if flags & flag:
+            end = head.find(0, end) + 1
+            if not end:
+                return False
+    return end + (flags & 2) <= len(head)
 
 
 def _new_member(compression: Compression) -> _Decompressor:
