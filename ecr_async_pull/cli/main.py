@@ -10,9 +10,9 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import PullError
-from . import pull, verify
+from . import cache, digest, du, pull, verify
 
-_COMMANDS = (pull, verify)
+_COMMANDS = (pull, du, digest, verify, cache)
 _INTERRUPTED = 130
 _USAGE = 2
 

@@ -28,6 +28,8 @@ def plan_outputs(
     directory takes all images. Raises `UsageError`.
     """
     if archive_format is ArchiveFormat.OCI_DIRECTORY and output is not None:
+        if any(one.output is not None for one in listed):
+            raise UsageError("the directory after -o takes all images; leave out -o, or the list's output=")
         return tuple(OutputRequest(images=(one.image,), path=Path(output)) for one in listed)
     if output is None or output.endswith("/") or Path(output).is_dir():
         directory = Path(output or ".")

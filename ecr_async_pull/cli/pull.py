@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .image_list import add_image_options
+
 if TYPE_CHECKING:
+    from ..orchestrator.request import OutputRequest
     from ..settings import PullSettings
     from .outputs import ListedImage
 
@@ -18,17 +22,19 @@ _HELP = "pull images into archives"
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the `pull` command."""
     parser = subparsers.add_parser("pull", help=_HELP, description=f"{_HELP.capitalize()}.")
-    parser.add_argument(
-        "references",
-        metavar="REF",
-        nargs="+",
-        help="<account>.dkr.ecr.<region>.amazonaws.com/<repository>[:<tag>][@sha256:<hex>]",
-    )
+    add_image_options(parser)
     parser.add_argument(
         "-o",
         "--output",
         metavar="PATH",
         help="a file, or a directory for one archive an image (default: <last part>-<tag>.tar here)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be fetched; see du")
+    parser.add_argument(
+        "--shard",
+        metavar="INDEX/COUNT",
+        help="pull this worker's share of the images only; the index counts from 0. auto/COUNT and auto take"
+        " it from Kubernetes Indexed Jobs and AWS Batch array jobs",
     )
     add_format_options(parser)
     add_connection_options(parser)
@@ -118,7 +124,10 @@ def run(arguments: argparse.Namespace) -> int:
     from .running import configure_logging, run_command
 
     settings = settings_of(arguments)
-    outputs = plan_outputs(listed_images(arguments), arguments.output, settings.archive_format)
+    listed = _wanted(arguments, settings)
+    outputs = plan_outputs(listed, arguments.output, settings.archive_format) if listed else ()
+    if arguments.dry_run:
+        return _dry_run(outputs, settings, as_json=arguments.as_json)
     timings = Timings(choose(arguments.progress, sys.stderr, arguments.quiet))
     configure_logging(timings, verbosity=arguments.verbose)
     try:
@@ -135,46 +144,36 @@ def run(arguments: argparse.Namespace) -> int:
     return report.exit_code
 
 
-def listed_images(arguments: argparse.Namespace) -> tuple[ListedImage, ...]:
-    """The images that the command line names."""
+def _dry_run(outputs: Sequence[OutputRequest], settings: PullSettings, *, as_json: bool) -> int:
+    from ..orchestrator.estimate import estimate
+    from .du import show
+    from .running import run_command
+
+    requests = [image for output in outputs for image in output.images]
+    found = run_command(estimate(requests, settings, os.environ, outputs=outputs))
+    return show(found, as_json=as_json)
+
+
+def _wanted(arguments: argparse.Namespace, settings: PullSettings) -> tuple[ListedImage, ...]:
+    """The images that the command line names, or this worker's share of them."""
     from ..errors import UsageError
-    from ..model.platform import Platform
-    from ..model.reference import ImageReference
-    from ..orchestrator.request import ImageRequest
-    from .outputs import ListedImage
+    from .image_list import listed_images
+    from .names import names_of
+    from .running import run_command
+    from .shards import shard_of
 
-    platform = Platform.parse(arguments.platform) if arguments.platform else None
-    names = names_of(arguments.name, is_nameless=arguments.no_name)
-    if arguments.name and len(arguments.references) > 1:
-        raise UsageError("--name is for one image; pull several one by one, or leave it out")
-    return tuple(
-        ListedImage(image=ImageRequest(reference=ImageReference.parse(text), platform=platform, names=names))
-        for text in arguments.references
-    )
+    shard = shard_of(arguments.shard, os.environ)
+    listed = listed_images(arguments, names=names_of(arguments.name, is_nameless=arguments.no_name))
+    if arguments.name and len(listed) > 1:
+        raise UsageError("--name is for one image; write name=REPO:TAG into a list (-f), or leave it out")
+    if shard is None:
+        return listed
+    from ..orchestrator.sharding import select_shard
 
-
-def names_of(given: list[str] | None, *, is_nameless: bool) -> tuple[str, ...] | None:
-    """The `RepoTags` that were asked for; None for the reference's own. Raises `UsageError`."""
-    from ..errors import ReferenceError as InvalidReferenceError
-    from ..errors import UsageError
-    from ..model.reference import ImageReference
-
-    if is_nameless:
-        if given:
-            raise UsageError("--name and --no-name exclude each other; leave one out")
-        return ()
-    if not given:
-        return None
-    names = []
-    for text in given:
-        try:
-            reference = ImageReference.parse(text)
-        except InvalidReferenceError as error:
-            raise UsageError(f"--name {text}: {error}") from error
-        if reference.digest is not None:
-            raise UsageError(f"--name {text}: engines take REPO:TAG as a name, without a digest")
-        names.append(f"{reference.familiar_name}:{reference.tag}")
-    return tuple(dict.fromkeys(names))
+    own = run_command(select_shard([one.image for one in listed], shard, settings, os.environ))
+    if not arguments.quiet:
+        sys.stderr.write(f"shard {shard}: {len(own)} of {len(listed)} images\n")
+    return tuple(one for one in listed if one.image in own)
 
 
 def settings_of(arguments: argparse.Namespace) -> PullSettings:

@@ -13,7 +13,7 @@ def as_text(report: PullReport) -> str:
     """A line for each image of a single output, a table for several; failures are told elsewhere."""
     if len(report.results) == 1:
         return _single(report.results[0])
-    return _table(report.results)
+    return _table(report.results) if report.results else ""
 
 
 def _single(result: OutputResult) -> str:

@@ -17,12 +17,12 @@ from ..model.image import ResolvedImage
 from ..progress.events import NoProgress, Progress
 from ..settings import ArchiveFormat, PullPolicy, PullSettings
 from ..store.cache import BlobCache
-from ..store.records import OutputRecords
 from ..store.space import check_space
 from ..store.staging import Staging, hold_staging
 from ..transfer.engine import Engine
 from .archive_output import ArchivePlan, plan_archive, write_archive
 from .blob_pool import BlobPool, BlobUse
+from .known_outputs import KnownOutputs
 from .oci_output import DirectoryPlan, check_directory, plan_directory, write_directory
 from .request import ImageFacts, Outcome, OutputRequest, OutputResult, PullReport
 from .resolution import Resolver, open_resolver
@@ -85,16 +85,15 @@ class _Run:
         self._settings = settings
         self._environment = environment
         self._progress = progress
-        state = settings.state_dir
-        self._records = None if state is None else OutputRecords(state / "outputs")
-        self._requests = None if state is None else OutputRecords(state / "requests")
+        self._known = KnownOutputs(settings)
 
     async def run(self, requests: Sequence[OutputRequest]) -> PullReport:
         outputs = [self._output(request) for request in requests]
         self._check_distinct(outputs)
+        self._fail_fast(outputs)
         if self._settings.policy is PullPolicy.MISSING:
             for output in outputs:
-                if await self._is_as_requested(output):
+                if output.outcome is None and await self._known.is_as_requested(output.final, output.request):
                     output.outcome = Outcome.UP_TO_DATE
         todo = [output for output in outputs if output.outcome is None]
         kept: tuple[Path, ...] = ()
@@ -110,14 +109,24 @@ class _Run:
                 todo = [output for output in todo if output.outcome is None]
                 if todo:
                     kept = await self._transfer(todo, requests, resolver, cache)
+            if self._settings.archive_format is ArchiveFormat.OCI_DIRECTORY:
+                await self._remember_shared(outputs)
         return PullReport(results=tuple(output.result() for output in outputs), kept=kept)
 
     def _output(self, request: OutputRequest) -> _Output:
         is_directory = self._settings.archive_format is ArchiveFormat.OCI_DIRECTORY
         check = check_directory if is_directory else check_target
-        return _Output(request=request, final=check(request.path), began_at=time.monotonic())
+        output = _Output(request=request, final=request.path.absolute(), began_at=time.monotonic())
+        try:
+            output.final = check(request.path)
+        except StorageError as error:
+            output.fail(error)
+        return output
 
     def _check_distinct(self, outputs: Sequence[_Output]) -> None:
+        """An OCI directory takes any number of images; everything else one output."""
+        if self._settings.archive_format is ArchiveFormat.OCI_DIRECTORY:
+            return
         seen: dict[Path, OutputRequest] = {}
         for output in outputs:
             other = seen.setdefault(output.final, output.request)
@@ -129,23 +138,20 @@ class _Run:
 
     # -- what is there already ------------------------------------------------------------------------
 
-    def _request_fingerprint(self, output: _Output) -> str:
-        labels = [f"{image.reference} {image.platform} {image.names}" for image in output.request.images]
-        return str(Digest.of(run_identity([output.final], labels, self._settings)))
-
-    async def _is_as_requested(self, output: _Output) -> bool:
-        if self._requests is None:
-            return False
-        return await asyncio.to_thread(
-            self._requests.is_current, output.final, self._request_fingerprint(output)
-        )
-
     async def _resolve(self, outputs: Sequence[_Output], resolver: Resolver) -> None:
         """Ask what every reference names, and find out which outputs are that already."""
+        tasks: list[asyncio.Task[None]] = []
+
+        async def resolve(output: _Output) -> None:
+            await self._resolve_output(output, resolver)
+            if output.error is not None and self._settings.is_fail_fast:
+                self._fail_fast(outputs)
+                for task in tasks:
+                    if task is not asyncio.current_task():
+                        task.cancel()
+
         async with asyncio.TaskGroup() as group:
-            for output in outputs:
-                group.create_task(self._resolve_output(output, resolver))
-        self._fail_fast(outputs)
+            tasks += [group.create_task(resolve(output)) for output in outputs]
 
     async def _resolve_output(self, output: _Output, resolver: Resolver) -> None:
         try:
@@ -155,18 +161,20 @@ class _Run:
                 images.append(await resolver.resolve(request))
             output.images = tuple(images)
             output.fingerprint = fingerprint(images, self._settings)
-            if self._records is not None and await asyncio.to_thread(
-                self._records.is_current, output.final, output.fingerprint
-            ):
+            if await self._known.is_current(output.final, output.request, output.fingerprint):
                 output.outcome = Outcome.UP_TO_DATE
                 await self._remember(output)
         except PullError as error:
             output.fail(error)
 
     async def _remember(self, output: _Output) -> None:
-        if self._records is not None and self._requests is not None:
-            await asyncio.to_thread(self._records.remember, output.final, output.fingerprint)
-            await asyncio.to_thread(self._requests.remember, output.final, self._request_fingerprint(output))
+        await self._known.remember(output.final, output.request, output.fingerprint)
+
+    async def _remember_shared(self, outputs: Sequence[_Output]) -> None:
+        """Each image that was added to a directory has changed the index of those before it."""
+        for output in outputs:
+            if output.fingerprint and output.error is None and output.outcome is not None:
+                await self._remember(output)
 
     def _fail_fast(self, outputs: Sequence[_Output]) -> None:
         failed = [output for output in outputs if output.error is not None]
@@ -325,14 +333,13 @@ class _Run:
         output.began_at = time.monotonic()
         output.uses = [pool.use(wish) for wish in plan.wishes]
         try:
-            if self._records is not None and self._requests is not None:
-                await asyncio.to_thread(self._records.forget, output.final)
-                await asyncio.to_thread(self._requests.forget, output.final)
+            await self._known.forget(output.final, output.request)
             if isinstance(plan, ArchivePlan):
                 await write_archive(plan, output.uses, self._settings)
             else:
                 await write_directory(plan, output.uses, self._settings)
-            output.outcome = Outcome.PULLED
+            # With --fail-fast another's failure may have been faster than the end of this one: it is there.
+            output.outcome, output.error = Outcome.PULLED, None
             await self._remember(output)
             await pool.release(wish.descriptor.digest for wish in plan.wishes)
         except PullError as error:

@@ -1,6 +1,7 @@
 """Which outputs already are which image in which format, so that a pull can say "up to date".
 
-One record an output path, in a state directory (0700, files 0600), named after the path. It holds what the
+One record an output path (and `key`, where several outputs share a directory), in a state directory (0700,
+files 0600), named after both. It holds what the
 output was made of (the fingerprint, which the caller computes from digests, format and names) and the file's
 identity when it was finished. Anything that changed the file since changed its size, times or inode.
 Blocking. Trouble with the records never fails a pull: without one, an output isn't known to be current.
@@ -39,13 +40,13 @@ class OutputRecords:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def is_current(self, output_path: Path, fingerprint: str) -> bool:
+    def is_current(self, output_path: Path, fingerprint: str, *, key: str = "") -> bool:
         """The output is, untouched, what was remembered under this fingerprint.
 
         Never raises for the disk's troubles.
         """
         try:
-            record = msgspec.json.decode(self._path(output_path).read_bytes(), type=OutputRecord)
+            record = msgspec.json.decode(self._path(output_path, key).read_bytes(), type=OutputRecord)
             return record == _observe(output_path, fingerprint, blobs=record.blobs)
         except FileNotFoundError:
             return False
@@ -53,24 +54,25 @@ class OutputRecords:
             _LOG.debug("can't tell whether %s is up to date: %s", output_path, error)
             return False
 
-    def remember(self, output_path: Path, fingerprint: str) -> None:
+    def remember(self, output_path: Path, fingerprint: str, *, key: str = "") -> None:
         """Call when the finished output has its final name. Never raises for the disk's troubles."""
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             record = _observe(output_path, fingerprint, blobs=_blobs(output_path))
-            write_atomic(self._path(output_path), msgspec.json.encode(record), mode=0o600)
+            write_atomic(self._path(output_path, key), msgspec.json.encode(record), mode=0o600)
         except OSError as error:
             _LOG.debug("can't note that %s is up to date: %s", output_path, error)
 
-    def forget(self, output_path: Path) -> None:
+    def forget(self, output_path: Path, *, key: str = "") -> None:
         """Call before an output is changed in place. Never raises for the disk's troubles."""
         try:
-            self._path(output_path).unlink(missing_ok=True)
+            self._path(output_path, key).unlink(missing_ok=True)
         except OSError as error:
             _LOG.debug("can't forget %s: %s", output_path, error)
 
-    def _path(self, output_path: Path) -> Path:
-        return self._directory / f"{Digest.of(os.fsencode(output_path.absolute())).hex}.json"
+    def _path(self, output_path: Path, key: str) -> Path:
+        name = os.fsencode(output_path.absolute()) + (b"\0" + key.encode() if key else b"")
+        return self._directory / f"{Digest.of(name).hex}.json"
 
 
 def _observe(output_path: Path, fingerprint: str, *, blobs: tuple[tuple[str, int], ...]) -> OutputRecord:
