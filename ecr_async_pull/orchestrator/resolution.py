@@ -21,7 +21,7 @@ from ..store.cache import BlobCache
 from .request import ImageRequest
 
 _CONCURRENT_RESOLUTIONS = 8
-_READ_BUFFER_BYTES = 256 * KIB
+_READ_BUFFER_BYTES = 128 * KIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,36 +9,73 @@ from collections import deque
 
 _THROTTLE_PAUSE_S = 1.0
 _GROW_AFTER_SUCCESSES = 8
+_FIRST_CONNECTIONS = 8
+_GROWTH = 4
+_OBSERVED_S = 0.05
+_WORTH_GROWTH = 1.1
+_PROBE_AGAIN_S = 3.0
 _KEPT_RATES = 32
 _MIN_RATES = 3
 
 
 class ConnectionBudget:
-    """The number of connections to use now, between 1 and `most`.
+    """How many connections to use now, for large requests: between 1 and `ceiling`, at most `most`.
 
-    Additive increase, multiplicative decrease: a 429, 503 or SlowDown halves it (once a second
-    at most, as one cause answers on many connections), a run of successes adds one again.
+    Begins with a few, and grows as long as more of them bring more bytes a second; what brought nothing is
+    taken back and tried again later. A 429, 503 or SlowDown halves the ceiling (once a second at most, as
+    one cause answers on many connections), a run of successes adds one again. Small requests spend their
+    time waiting, not receiving: `ceiling` is for them.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.limit = most
+        self.ceiling = most
+        self.limit = min(most, _FIRST_CONNECTIONS)
         self._successes = 0
         self._halved_at = float("-inf")
+        self._marked_bytes = 0
+        self._marked_at = float("inf")
+        self._settled_rate = 0.0
+        self._settled_limit = self.limit
+        self._probe_at = 0.0
 
     def throttled(self) -> None:
         now = time.monotonic()
         self._successes = 0
         if now - self._halved_at >= _THROTTLE_PAUSE_S:
             self._halved_at = now
-            self.limit = max(1, self.limit // 2)
+            self.ceiling = max(1, min(self.ceiling, self.limit) // 2)
+            self._settle(min(self.limit, self.ceiling), now)
 
     def succeeded(self) -> None:
-        if self.limit < self.most:
+        if self.ceiling < self.most:
             self._successes += 1
             if self._successes >= _GROW_AFTER_SUCCESSES:
                 self._successes = 0
-                self.limit += 1
+                self.ceiling += 1
+
+    def observe(self, received_bytes: int, now: float, *, is_full: bool) -> None:
+        """Told now and then how many bytes have come in all; `is_full`: every place is taken, more wait."""
+        if not is_full:
+            self._marked_at = float("inf")
+            return
+        if self._marked_at > now:
+            self._marked_bytes, self._marked_at = received_bytes, now
+            return
+        if now - self._marked_at < _OBSERVED_S:
+            return
+        rate = (received_bytes - self._marked_bytes) / (now - self._marked_at)
+        self._marked_bytes, self._marked_at = received_bytes, now
+        if self.limit > self._settled_limit and rate < self._settled_rate * _WORTH_GROWTH:
+            self._settle(self._settled_limit, now)
+        elif now >= self._probe_at and self.limit < self.ceiling:
+            self._settled_rate, self._settled_limit = rate, self.limit
+            self.limit = min(self.ceiling, self.limit + _GROWTH)
+
+    def _settle(self, limit: int, now: float) -> None:
+        self.limit = self._settled_limit = limit
+        self._settled_rate = 0.0
+        self._probe_at = now + _PROBE_AGAIN_S
 
 
 class RateLimit:

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -34,9 +34,9 @@ from .offload import in_thread
 from .segments import Segment, Segments
 
 _LOG = logging.getLogger(__name__)
-_WRITE_BYTES = 512 * KIB
+_WRITE_BYTES = 256 * KIB
 _LONGEST_BACKOFF_S = 20.0
-_WATCH_EVERY_S = 0.1
+_WATCH_EVERY_S = 0.05
 _YOUNG_S = 0.3
 _SLOW_SHARE = 0.25
 _WORTH_S = 0.5
@@ -75,6 +75,8 @@ class BlobFetch:
         self.is_stream = False
         self._opening = asyncio.Lock()
         self._moved = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failed = asyncio.Event()
 
     async def open(self) -> None:
         """Open the blob's file, once. Raises `StorageError`."""
@@ -86,11 +88,27 @@ class BlobFetch:
         with storage_errors("write", self.path):
             return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
-    def close(self) -> None:
-        """Idempotent; no request may be under way."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+    def attach(self, task: asyncio.Task[None]) -> None:
+        """This task fetches a part of the blob."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def release(self) -> None:
+        """Give up what hasn't landed, wait for what is under way, and close the file; idempotent.
+
+        Nothing is written and no range is noted after that, even where waiting was cancelled.
+        """
+        is_complete = self.segments.is_complete
+        if not is_complete:
+            self.fail(TransientError(f"blob {self.digest} was given up"))
+        try:
+            if self._tasks and (self.is_stream or not is_complete):
+                await asyncio.wait(self._tasks)
+        finally:
+            self.log = None
+            if self.fd >= 0:
+                os.close(self.fd)
+                self.fd = -1
 
     @property
     def is_settled(self) -> bool:
@@ -105,9 +123,16 @@ class BlobFetch:
     def fail(self, error: PullError) -> None:
         if self.error is None:
             self.error = error
+        self._failed.set()
         for running in self.under_way:
             running.stop()
         self._moved.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, but not once the blob has failed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._failed.wait()
 
     async def moved(self) -> None:
         """Return when bytes have landed or the blob failed since the last call; for one waiter."""
@@ -169,19 +194,20 @@ class Fetcher:
         self._requests = 0
         self._open = 0
         self._open_changed = asyncio.Event()
+        self._received_bytes = 0
         self._running: set[_Running] = set()
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup
 
     async def __aenter__(self) -> Self:
         self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
-        self._watch = self._group.create_task(self._watch_stragglers())
+        self._watcher = self._group.create_task(self._watch())
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watch.cancel()
+        self._watcher.cancel()
         for running in self._running:
             running.stop()
         self._small.clear()
@@ -201,13 +227,13 @@ class Fetcher:
 
     def _pump(self) -> None:
         """Start requests while there is room: twice for small ones, half of whose time is asking where."""
-        while self._requests < self.budget.limit * (2 if self._small else 1):
+        while self._requests < (2 * self.budget.ceiling if self._small else self.budget.limit):
             taken = self._next()
             if taken is None:
                 return
             blob, segment = taken
             self._requests += 1
-            self._group.create_task(self._fetch(blob, segment))
+            blob.attach(self._group.create_task(self._fetch(blob, segment)))
 
     def _next(self) -> tuple[BlobFetch, Segment] | None:
         while self._small:
@@ -253,7 +279,7 @@ class Fetcher:
                 if failures >= self._settings.attempts:
                     raise
                 _LOG.debug("blob %s at %d: %s", blob.digest.short, segment.position, error)
-                await asyncio.sleep(_backoff_s(failures, error))
+                await blob.pause(_backoff_s(failures, error))
             else:
                 segment = running.segment
                 failures = 0
@@ -330,6 +356,7 @@ class Fetcher:
         start = segment.position
         await in_thread(self._writers, lambda: _write_pieces(blob, pieces, blob.offset + start, size))
         segment.position += size
+        self._received_bytes += size
         blob.landed(start, start + size)
         self._progress.fetched(digest=blob.digest, delta_bytes=size)
         await self._rate_limit.take(size)
@@ -337,7 +364,7 @@ class Fetcher:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[None]:
         """A place among the connections to storage hosts."""
-        while self._open >= self.budget.limit:
+        while self._open >= self.budget.ceiling:
             self._open_changed.clear()
             await self._open_changed.wait()
         self._open += 1
@@ -347,23 +374,31 @@ class Fetcher:
             self._open -= 1
             self._open_changed.set()
 
-    async def _watch_stragglers(self) -> None:
-        """Leave connections far slower than their peers; the rest of such a range goes over another one."""
-        while self._settings.handles_stragglers and self._settings.limit_rate_bytes_s is None:
+    async def _watch(self) -> None:
+        """Use more connections while they bring more, and leave those far slower than their peers."""
+        rescues = self._settings.handles_stragglers and self._settings.limit_rate_bytes_s is None
+        while True:
             await asyncio.sleep(_WATCH_EVERY_S)
             now = time.monotonic()
-            grown = [one for one in self._running if now - one.began_at >= _YOUNG_S]
-            median = self._rates.median([one.rate_bytes_s for one in grown])
-            if median is None:
-                continue
-            for one in grown:
-                rate = max(one.rate_bytes_s, 1.0)
-                if (
-                    rate < median * _SLOW_SHARE
-                    and one.segment.remaining_bytes / rate > _WORTH_S
-                    and one.rescues < _MOST_RESCUES
-                ):
-                    one.rescue()
+            is_full = bool(self._large) and self._requests >= self.budget.limit
+            self.budget.observe(self._received_bytes, now, is_full=is_full)
+            self._pump()
+            if rescues:
+                self._rescue_stragglers(now)
+
+    def _rescue_stragglers(self, now: float) -> None:
+        grown = [one for one in self._running if now - one.began_at >= _YOUNG_S]
+        median = self._rates.median([one.rate_bytes_s for one in grown])
+        if median is None:
+            return
+        for one in grown:
+            rate = max(one.rate_bytes_s, 1.0)
+            if (
+                rate < median * _SLOW_SHARE
+                and one.segment.remaining_bytes / rate > _WORTH_S
+                and one.rescues < _MOST_RESCUES
+            ):
+                one.rescue()
 
 
 def _write_pieces(blob: BlobFetch, pieces: list[bytes], offset: int, size: int) -> None:

@@ -59,7 +59,7 @@ class Follower:
         self._stored = Hasher(plan.digest.algorithm) if plan.checks_stored else None
         self._tar: Hasher | None = None
         self._inflater: Inflater | None = None
-        self._buffer = memoryview(bytearray(min(_READ_BYTES, max(plan.size_bytes, 1))))
+        self._buffer = memoryview(b"")
 
     @property
     def target(self) -> Path:
@@ -69,6 +69,7 @@ class Follower:
     def _begin(self) -> None:
         plan = self.plan
         self._fd = os.open(plan.path, os.O_RDONLY | os.O_CLOEXEC)
+        self._buffer = memoryview(bytearray(min(_READ_BYTES, max(plan.size_bytes, 1))))
         if not plan.inflates:
             return
         for sink in self._sinks:
