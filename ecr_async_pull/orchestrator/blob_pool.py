@@ -238,16 +238,19 @@ class BlobPool:
             async with cache.ingest(entry.digest, entry.size_bytes, caller_hashes=True) as ingest:
                 if not ingest.is_present:
                     place = Place(path=ingest.path, log=ingest.journal, landed=ingest.journal.ranges)
-                    ticket = await self._start(entry, place, known_tar_size=None)
                     try:
+                        ticket = await self._start(entry, place, known_tar_size=None)
                         is_unpacked = await self._slots_are_known(entry, ticket)
                         if is_unpacked:
                             tar_size = await self._process(entry, ticket)
                         else:
                             tar_size = await ticket.process((), inflates=False)
                     except IntegrityError:
+                        await _release(entry)
                         await asyncio.to_thread(ingest.journal.reset)
                         raise
+                    finally:
+                        await _release(entry)
                     path = await ingest.commit(self._facts(entry, tar_size))
                     if is_unpacked:
                         self._deliver(
@@ -302,9 +305,11 @@ class BlobPool:
             try:
                 tar_size = await self._process(entry, ticket)
             except IntegrityError:
+                await _release(entry)
                 await asyncio.to_thread(journal.reset)
                 raise
         finally:
+            await _release(entry)
             await asyncio.to_thread(journal.close)
         self._deliver(entry, Extent(path=path, offset=offset, size_bytes=entry.size_bytes), tar_size)
 
@@ -410,6 +415,12 @@ async def _sinks(entry: _Entry) -> list[Sink]:
             sinks.append(sink)
         position += 1
     return sinks
+
+
+async def _release(entry: _Entry) -> None:
+    """Nothing is written to the blob's place, or its journal, from here on."""
+    if entry.ticket is not None:
+        await entry.ticket.release()
 
 
 def _remove(path: Path) -> None:

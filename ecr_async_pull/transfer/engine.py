@@ -166,7 +166,11 @@ class BlobTicket:
         try:
             return await self._process(sinks, inflates=inflates)
         finally:
-            self._fetch.close()
+            await self.release()
+
+    async def release(self) -> None:
+        """Stop whatever is still under way: nothing is written to the place after that. Idempotent."""
+        await self._fetch.release()
 
     async def _process(self, sinks: Sequence[Sink], *, inflates: bool) -> int:
         job, place, engine = self.job, self.place, self._engine
