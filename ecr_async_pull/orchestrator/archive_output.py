@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from ..model.image import ResolvedImage
 from ..settings import PullSettings
 from ..store.space import check_space
 from ..store.staging import Staging
+from ..transfer.offload import in_thread
 from ..transfer.sinks import Extent, SlotSink
 from .blob_pool import BlobUse, BlobWish
 from .wishes import wishes_of
@@ -74,7 +74,7 @@ async def write_archive(plan: ArchivePlan, uses: Sequence[BlobUse], settings: Pu
         else:
             blobs[wish.descriptor.digest, Form.STORED] = provided.stored
     members = _members(plan.images, settings, sizes)
-    await asyncio.to_thread(_finish, plan, members, blobs)
+    await in_thread(None, partial(_finish, plan, members, blobs))
 
 
 async def _give_slots(
@@ -87,7 +87,7 @@ async def _give_slots(
         told[wish.diff_id] = await use.tar_size()
     sizes = {diff_id: size or 0 for diff_id, size in told.items()}
     placements, total_bytes = place(_members(plan.images, settings, sizes))
-    await asyncio.to_thread(partial(_check_room, plan.partial, total_bytes))
+    await in_thread(None, partial(_check_room, plan.partial, total_bytes))
     offsets = {content.digest: one.data_offset for one, content in _blobs(placements)}
     for wish, use in zip(plan.wishes, uses, strict=True):
         assert wish.diff_id is not None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..archive import formats
@@ -20,6 +20,7 @@ from ..settings import PullSettings
 from ..store.atomic import write_atomic
 from ..store.cache_shelf import hash_file
 from ..store.locks import ProcessLock
+from ..transfer.offload import in_thread
 from ..transfer.sinks import Extent, copy_range
 from .blob_pool import BlobUse, BlobWish
 from .wishes import wishes_of
@@ -76,10 +77,10 @@ async def write_directory(plan: DirectoryPlan, uses: Sequence[BlobUse], settings
         archive_format=settings.archive_format, keep_compressed=False, images=plan.images, tar_sizes={}
     )
     lock = ProcessLock(plan.final / _LAYOUT_FILE)
-    await asyncio.to_thread(_add_blobs, plan.final, members, stored)
+    await in_thread(None, partial(_add_blobs, plan.final, members, stored))
     await lock.acquire()
     try:
-        await asyncio.to_thread(_add_to_index, plan.final, members)
+        await in_thread(None, partial(_add_to_index, plan.final, members))
     finally:
         lock.release()
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ..deliver.file import check_target
@@ -20,6 +21,7 @@ from ..store.cache import BlobCache
 from ..store.space import check_space
 from ..store.staging import Staging, hold_staging
 from ..transfer.engine import Engine
+from ..transfer.offload import in_thread
 from .archive_output import ArchivePlan, plan_archive, write_archive
 from .blob_pool import BlobPool, BlobUse
 from .known_outputs import KnownOutputs
@@ -200,13 +202,8 @@ class _Run:
                 await self._produce(outputs, next(iter(stagings.values())), resolver, cache)
                 is_resumable = self._settings.resumes and any(_is_resumable(one.error) for one in outputs)
             finally:
-                kept = []
-                for staging in stagings.values():
-                    if is_resumable and await asyncio.to_thread(staging.kept_bytes) > 0:
-                        kept.append(staging.path)
-                    else:
-                        await asyncio.to_thread(staging.remove)
-            return tuple(kept)
+                kept = await in_thread(None, partial(_leave, tuple(stagings.values()), is_resumable))
+            return kept
 
     @asynccontextmanager
     async def _stagings(
@@ -228,8 +225,8 @@ class _Run:
         for output in outputs:
             try:
                 if self._settings.archive_format is ArchiveFormat.OCI_DIRECTORY:
-                    output.plan = await asyncio.to_thread(
-                        plan_directory, output.images, output.final, self._settings
+                    output.plan = await in_thread(
+                        None, partial(plan_directory, output.images, output.final, self._settings)
                     )
                 else:
                     staging = stagings[output.final.parent]
@@ -348,6 +345,17 @@ class _Run:
         finally:
             for use in output.uses:
                 use.drop()
+
+
+def _leave(stagings: Sequence[Staging], is_resumable: bool) -> tuple[Path, ...]:
+    """Thread side: remove what no later run can use; returns what stays."""
+    kept = []
+    for staging in stagings:
+        if is_resumable and staging.kept_bytes() > 0:
+            kept.append(staging.path)
+        else:
+            staging.remove()
+    return tuple(kept)
 
 
 def _is_resumable(error: PullError | None) -> bool:

@@ -126,6 +126,13 @@ class Staging:
         finally:
             self._lock.release()
 
+    def remove_if_empty(self) -> None:
+        """Let go, and remove the directory where no bytes wait in it."""
+        if self.kept_bytes() == 0:
+            self.remove()
+        else:
+            self.close()
+
     def _prepare(self, *, resumes: bool) -> None:
         with storage_errors("use the staging directory", self.path):
             if not resumes:
@@ -138,14 +145,21 @@ class Staging:
 
 @asynccontextmanager
 async def hold_staging(parent: Path, request: bytes, *, resumes: bool = True) -> AsyncIterator[Staging]:
-    """`Staging.open`, closed at the end of the block; what is in it stays unless `remove` was called."""
+    """`Staging.open`, closed at the end of the block; what is in it stays unless `remove` was called.
+
+    Cancelled before the block begins, it leaves no directory that was made only now.
+    """
     opened: list[Staging] = []
     try:
         await in_thread(None, lambda: opened.append(Staging.open(parent, request, resumes=resumes)))
+    except BaseException:
+        for staging in opened:
+            await in_thread(None, staging.remove_if_empty)
+        raise
+    try:
         yield opened[0]
     finally:
-        for staging in opened:
-            staging.close()
+        opened[0].close()
 
 
 def stale(parent: Path) -> list[StaleStaging]:
