@@ -63,6 +63,7 @@ class Resolver:
                 credentials=self._credentials,
                 plain_http=self._settings.connection.plain_http,
                 attempts=self._settings.transfer.attempts,
+                is_offline=self._settings.is_offline,
             )
         return self._clients[registry]
 

@@ -15,7 +15,7 @@ from ..auth.challenge import pick_challenge
 from ..auth.credentials import Credentials
 from ..auth.ecr_host import parse_ecr_host
 from ..digest import Digest, check_bytes
-from ..errors import IntegrityError, PullError, UnsupportedImageError
+from ..errors import IntegrityError, NotFoundError, PullError, UnsupportedImageError
 from ..model.descriptor import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Descriptor
 from ..model.manifest import Index, Manifest, parse_document
 from ..settings import KIB, MIB
@@ -58,7 +58,8 @@ class RegistryClient:
     """One registry host[:port]; borrows sessions and credentials, owns nothing.
 
     Documents and small blobs are asked for up to `attempts` times while faults are transient; a blob
-    request is a single try. A refused token is renewed once a request.
+    request is a single try. A refused token is renewed once a request. `is_offline`: nothing is asked, every
+    call raises `NotFoundError`.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class RegistryClient:
         credentials: Credentials,
         plain_http: bool = False,
         attempts: int = 6,
+        is_offline: bool = False,
     ) -> None:
         self.registry = registry
+        self._is_offline = is_offline
         self._sessions = sessions
         self._credentials = credentials
         self._plain_http = plain_http
@@ -206,6 +209,8 @@ class RegistryClient:
         self, method: str, repository: str, path: str, *, headers: Mapping[str, str], what: str
     ) -> AsyncIterator[_Answer]:
         """One request with the right Authorization; a second one where the first one's was refused."""
+        if self._is_offline:
+            raise NotFoundError(f"{what} is not in the cache; pull it once without --offline")
         scope = f"repository:{repository}:pull"
         url = URL(f"{self._base}{repository}/{path}", encoded=True)
         authorization = await self._credentials.authorization(self.registry, scope)

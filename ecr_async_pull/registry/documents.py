@@ -48,7 +48,9 @@ class ImageReader:
         """The document that the reference names; a digest decides, a tag beside it is only a name."""
         if reference.digest is None:
             assert reference.tag is not None
-            return await self.client.fetch_document(self.repository, reference.tag)
+            named = await self.client.fetch_document(self.repository, reference.tag)
+            await self._keep(named)
+            return named
         known = await self._known(reference.digest)
         if known is not None:
             try:

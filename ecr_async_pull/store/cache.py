@@ -123,7 +123,7 @@ class BlobCache:
         """
         check_bytes(raw, digest=digest, size_bytes=None, what=f"document {digest.short}")
         path = self._layout.blob(digest)
-        if self.find(digest, len(raw)) is None:
+        if self.find(digest, len(raw), verify=True) is None:
             with storage_errors("put into the cache", path):
                 write_atomic(
                     path, raw, mode=self._layout.file_mode, temporary_in=self._layout.ingest_directory

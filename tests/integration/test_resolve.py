@@ -245,7 +245,7 @@ def test_a_second_pull_asks_for_the_tags_manifest_alone(server: StandIn) -> None
     server.requests.clear()
     look_up(server, f"warm@{first.image.manifest.digest}", documents=kept)
     look_up(server, f"warm@{digest}", platform="linux/amd64", documents=kept)
-    assert [request.path for request in server.requests] == [f"/v2/warm/manifests/{digest}"]
+    assert server.requests == []
 
 
 def test_a_kept_document_that_was_damaged_is_fetched_again(server: StandIn) -> None:
