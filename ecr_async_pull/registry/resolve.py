@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from ..digest import Digest
@@ -46,8 +47,8 @@ async def resolve(
     indexes: tuple[Index, ...] = ()
     if isinstance(top, Manifest):
         image = await reader.image(top, what=str(reference))
-        if platform is not None and image.config is not None and not _suits(image.config.platform, platform):
-            raise _no_platform(reference, platform, (str(image.config.platform),))
+        if platform is not None and _contradicts(image, platform):
+            raise _no_platform(reference, platform, (_platform_text(image),))
     elif is_all_platforms:
         indexes, image, others = await _resolve_all(reader, reference, top, platform)
     else:
@@ -168,6 +169,21 @@ def _deepened(path: tuple[Index, ...], index: Index, reference: ImageReference) 
 
 def _suits(actual: Platform, wanted: Platform) -> bool:
     return any(actual.matches(choice) for choice in (wanted, *wanted.fallbacks()))
+
+
+def _contradicts(image: PlatformImage, wanted: Platform) -> bool:
+    """Whether the only image there is says that it is another one; what its config leaves out says nothing.
+
+    Nor do `os.features`, which choose among an index's entries.
+    """
+    if image.config is None:
+        return False
+    stated = image.config.platform
+    system, machine = stated.os or wanted.os, stated if stated.architecture else wanted
+    known = replace(
+        stated, os=system, architecture=machine.architecture, variant=machine.variant, os_features=()
+    )
+    return not _suits(known, wanted)
 
 
 def _config_suits(image: PlatformImage, wanted: Platform) -> bool:

@@ -138,6 +138,17 @@ def test_a_single_manifest_is_taken_as_it_is_unless_another_platform_was_asked_f
         look_up(server, "single:1", platform="linux/amd64")
 
 
+@pytest.mark.parametrize(
+    "stated",
+    [{"os.features": ["f"]}, {"os": None}, {"architecture": None}, {"architecture": "", "variant": "v8"}],
+)
+def test_a_single_manifest_may_leave_its_platform_out_or_add_features(
+    server: StandIn, stated: dict[str, object]
+) -> None:
+    server.add("single", "1", ImageBuilder().layer([("a", b"a")]).config(stated).build())
+    assert look_up(server, "single:1", platform="linux/amd64").image.config is not None
+
+
 def test_an_index_that_nests_too_deep_is_refused(server: StandIn) -> None:
     nested = image()
     for _ in range(6):
