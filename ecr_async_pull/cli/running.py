@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -13,12 +14,15 @@ from ..progress.events import Progress
 
 T = TypeVar("T")
 
+_GC_THRESHOLD = 20_000
 _FOREIGN_LOGGERS = ("aiobotocore", "botocore", "aioboto3", "boto3", "stamina", "asyncio", "aiohttp")
 
 
 def run_command(call: Coroutine[Any, Any, T]) -> T:
     """Run to the end. SIGINT and SIGTERM cancel it, let it clean up, and raise `KeyboardInterrupt`."""
     _raise_file_limit()
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)  # bodies come in as short-lived objects without cycles
     return asyncio.run(_interruptible(call))
 
 

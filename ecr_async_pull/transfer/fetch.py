@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -35,6 +36,8 @@ from .segments import Segment, Segments
 
 _LOG = logging.getLogger(__name__)
 _WRITE_BYTES = 256 * KIB
+_SLOW_WRITE_S = 0.01
+_DISK_SLOW_S = 5.0
 _LONGEST_BACKOFF_S = 20.0
 _WATCH_EVERY_S = 0.05
 _YOUNG_S = 0.3
@@ -195,6 +198,7 @@ class Fetcher:
         self._open = 0
         self._open_changed = asyncio.Event()
         self._received_bytes = 0
+        self._disk_slow_until = 0.0
         self._running: set[_Running] = set()
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup
@@ -353,8 +357,15 @@ class Fetcher:
 
     async def _write(self, blob: BlobFetch, segment: Segment, pieces: list[bytes]) -> None:
         size = sum(map(len, pieces))
-        start = segment.position
-        await in_thread(self._writers, lambda: _write_pieces(blob, pieces, blob.offset + start, size))
+        write = partial(_write_pieces, blob, pieces, blob.offset + segment.position, size)
+        start, began_at = segment.position, time.monotonic()
+        if began_at < self._disk_slow_until:
+            await in_thread(self._writers, write)
+        else:
+            # Into the page cache this is a copy of some 50 us, half of what going to a thread would cost.
+            write()
+            if time.monotonic() - began_at > _SLOW_WRITE_S:
+                self._disk_slow_until = began_at + _DISK_SLOW_S
         segment.position += size
         self._received_bytes += size
         blob.landed(start, start + size)
@@ -402,7 +413,7 @@ class Fetcher:
 
 
 def _write_pieces(blob: BlobFetch, pieces: list[bytes], offset: int, size: int) -> None:
-    """Thread side: write the pieces one behind the other."""
+    """Write the pieces one behind the other."""
     with storage_errors("write", blob.path):
         written = os.pwritev(blob.fd, pieces, offset)
         while written < size:
