@@ -19,8 +19,8 @@ from ..store.space import check_space
 from ..store.staging import Staging
 from ..transfer.offload import in_thread
 from ..transfer.sinks import Extent, SlotSink
-from .blob_pool import BlobUse, BlobWish
-from .wishes import wishes_of
+from .blob_pool import BlobUse
+from .wishes import BlobWish, wishes_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

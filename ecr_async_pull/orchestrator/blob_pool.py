@@ -19,7 +19,6 @@ from pathlib import Path
 from ..archive.layout import Form
 from ..digest import Digest
 from ..errors import IntegrityError, NotFoundError, PullError
-from ..model.descriptor import Descriptor
 from ..progress.events import Progress
 from ..settings import PullSettings, Verify
 from ..store.cache import BlobCache
@@ -31,24 +30,9 @@ from ..transfer.engine import BlobJob, BlobTicket, Engine, Place, Trust
 from ..transfer.offload import first_of
 from ..transfer.sinks import Extent, Sink
 from .resolution import Resolver
+from .wishes import BlobWish
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlobWish:
-    """An output wants this blob, as stored or inflated.
-
-    `diff_id`: what its tar must hash to; None where it is no file system layer. `slot`: for a stored blob,
-    the place in the output's partial archive where it may land at once.
-    """
-
-    descriptor: Descriptor
-    diff_id: Digest | None
-    registry: str
-    repository: str
-    form: Form
-    slot: Extent | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

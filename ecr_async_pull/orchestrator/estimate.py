@@ -14,11 +14,10 @@ from ..errors import PullError
 from ..model.image import ResolvedImage
 from ..settings import ArchiveFormat, PullSettings
 from ..store.cache import BlobCache
-from .blob_pool import BlobWish
 from .known_outputs import KnownOutputs
 from .request import ImageRequest, OutputRequest
 from .resolution import Resolver, open_resolver
-from .wishes import fingerprint, wishes_of
+from .wishes import BlobWish, fingerprint, wishes_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,8 @@ from ..store.cache_shelf import hash_file
 from ..store.locks import ProcessLock
 from ..transfer.offload import in_thread
 from ..transfer.sinks import Extent, copy_range
-from .blob_pool import BlobUse, BlobWish
-from .wishes import wishes_of
+from .blob_pool import BlobUse
+from .wishes import BlobWish, wishes_of
 
 _LAYOUT_FILE = "oci-layout"
 

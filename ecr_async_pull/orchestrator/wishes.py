@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from ..archive.layout import Form
 from ..digest import Digest
-from ..errors import UnsupportedImageError
+from ..errors import IntegrityError, UnsupportedImageError
+from ..model.descriptor import Descriptor
 from ..model.image import Layer, PlatformImage, ResolvedImage
 from ..settings import PullSettings
 from ..transfer.sinks import Extent
-from .blob_pool import BlobWish
 
 _WRITER_VERSION = 1
 """Raise it when the same input gives other bytes: outputs of earlier versions are no longer up to date."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobWish:
+    """An output wants this blob, as stored or inflated.
+
+    `diff_id`: what its tar must hash to; None where it is no file system layer. `slot`: for a stored blob,
+    the place in the output's partial archive where it may land at once.
+    """
+
+    descriptor: Descriptor
+    diff_id: Digest | None
+    registry: str
+    repository: str
+    form: Form
+    slot: Extent | None = None
 
 
 def wishes_of(
@@ -36,9 +53,15 @@ def wishes_of(
                     if form is Form.TAR and layer.diff_id is not None
                     else layer.descriptor.digest
                 )
-                if key in wishes and wishes[key].diff_id == layer.diff_id:
+                known = wishes.get(key)
+                if known is not None and layer.diff_id in (known.diff_id, None):
                     continue
                 _check_layer(layer, image)
+                if known is not None and known.diff_id is not None:
+                    raise IntegrityError(
+                        f"{image.reference}: layer {layer.descriptor.digest} is listed with two diff_ids,"
+                        f" {known.diff_id} and {layer.diff_id}; the image has to be built and pushed again"
+                    )
                 wishes[key] = BlobWish(
                     descriptor=layer.descriptor,
                     diff_id=layer.diff_id,
