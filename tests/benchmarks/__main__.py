@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import shutil
 import sys
 import tempfile
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     runs = options.runs or (2 if options.quick else 3)
     scale = Scale.quick(runs) if options.quick else Scale.full(runs)
     output: Path = options.output
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     try:
         with open_session(_ROOT / ".bench", scale) as session:
             for name in options.scenario:

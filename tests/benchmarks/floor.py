@@ -22,7 +22,7 @@ _CONNECTIONS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Floor:
+class Sample:
     """Seconds. `link_s`: the stored bytes to nowhere, over TLS. `work_s`: inflate, both sha256, one write, on
     all cores; `work_cpu_s`: the same work's CPU time. `stored_s`: the part of it that needs no inflating.
     """
@@ -32,26 +32,45 @@ class Floor:
     work_cpu_s: float
     stored_s: float
 
+
+class Floor:
+    """Of one image: medians of the samples taken so far."""
+
+    def __init__(self, bench: Bench, contenders: Contenders, published: Published) -> None:
+        self._bench = bench
+        self._contenders = contenders
+        self._published = published
+        self._samples: list[Sample] = []
+
+    def sample(self) -> None:
+        """Measure once."""
+        work_s, work_cpu_s, stored_s = _work(self._bench, self._contenders, self._published)
+        link_s = _link_s(self._contenders, self._published)
+        sample = Sample(link_s=link_s, work_s=work_s, work_cpu_s=work_cpu_s, stored_s=stored_s)
+        self._samples.append(sample)
+
     @property
     def seconds(self) -> float:
-        return max(self.link_s, self.work_s)
+        return max(self._median("link_s"), self._median("work_s"))
 
     @property
     def stored_seconds(self) -> float:
         """For what is kept as it is stored: fetched, hashed, written."""
-        return max(self.link_s, self.stored_s)
+        return max(self._median("link_s"), self._median("stored_s"))
 
+    def note(self) -> str:
+        """What it is made of."""
+        published = self._published
+        work_s, cpu_s, stored_s = map(self._median, ("work_s", "work_cpu_s", "stored_s"))
+        return (
+            f"floor of {published.repository}, {published.stored_bytes / 1e6:.0f} MB stored,"
+            f" {published.tar_bytes / 1e6:.0f} MB inflated: link {self._median('link_s'):.2f} s; inflate, two"
+            f" sha256 and one write on all cores {work_s:.2f} s ({cpu_s:.2f} s of CPU); without inflating"
+            f" {stored_s:.2f} s"
+        )
 
-def measure(bench: Bench, contenders: Contenders, published: Published, runs: int) -> Floor:
-    """Medians of `runs`."""
-    links = [_link_s(contenders, published) for _ in range(runs)]
-    works = [_work(bench, contenders, published) for _ in range(runs)]
-    return Floor(
-        link_s=statistics.median(links),
-        work_s=statistics.median(work[0] for work in works),
-        work_cpu_s=statistics.median(work[1] for work in works),
-        stored_s=statistics.median(work[2] for work in works),
-    )
+    def _median(self, name: str) -> float:
+        return statistics.median(float(getattr(sample, name)) for sample in self._samples)
 
 
 def _link_s(contenders: Contenders, published: Published) -> float:

@@ -85,8 +85,13 @@ class Bench:
         self._directory = directory
         self._say = say
 
-    def compare(self, contenders: Sequence[Contender], runs: int) -> dict[str, Measured]:
-        """A, B, A, B ...: `runs` times each; the first run's output is checked."""
+    def compare(
+        self, contenders: Sequence[Contender], runs: int, *, between: Callable[[], None] | None = None
+    ) -> dict[str, Measured]:
+        """A, B, A, B ...: `runs` times each; the first run's output is checked.
+
+        `between` is called once a turn: what it measures sees the machine as the contenders do.
+        """
         measured = {each.name: Measured(name=each.name) for each in contenders}
         for turn in range(runs):
             for each in contenders:
@@ -96,6 +101,8 @@ class Bench:
                     f"  {each.name}: {run.wall_s:.2f} s, CPU {run.cpu_s:.2f} s,"
                     f" {run.peak_rss_bytes / 1e6:.0f} MB"
                 )
+            if between is not None:
+                between()
         return measured
 
     def run(self, contender: Contender, *, checks: bool = False) -> Run:
