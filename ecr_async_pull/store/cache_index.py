@@ -39,6 +39,7 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     diff_id: str | None = None
     tar_size_bytes: int | None = None
     written_in_boot: str | None = None
+    mtime_ns: int | None = None
 
 
 class _Tag(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,7 @@ class BlobIndex:
             diff_id=known.diff_id if facts.diff_id is None else str(facts.diff_id),
             tar_size_bytes=known.tar_size_bytes if facts.tar_size_bytes is None else facts.tar_size_bytes,
             written_in_boot=boot_id() if is_written_now else known.written_in_boot,
+            mtime_ns=self._mtime_ns(digest) if is_written_now else known.mtime_ns,
         )
         if entry == known:
             self.touch(digest)
@@ -79,9 +81,13 @@ class BlobIndex:
         self._write(digest, entry)
 
     def is_settled(self, digest: Digest) -> bool:
-        """The blob was verified since this machine started, so no power cut can have damaged it."""
+        """The blob was verified since this machine started, and nobody wrote to it since: neither a power cut
+        nor another program can have damaged it.
+        """
         entry = self._read(digest)
-        return entry is not None and entry.written_in_boot is not None and entry.written_in_boot == boot_id()
+        if entry is None or entry.written_in_boot is None or entry.written_in_boot != boot_id():
+            return False
+        return entry.mtime_ns is not None and entry.mtime_ns == self._mtime_ns(digest)
 
     def touch(self, digest: Digest) -> None:
         """The blob was used just now."""
@@ -105,6 +111,13 @@ class BlobIndex:
 
     def forget(self, digest: Digest) -> None:
         self._layout.entry(digest).unlink(missing_ok=True)
+
+    def _mtime_ns(self, digest: Digest) -> int | None:
+        """When the blob's bytes were written last, by the file system; links and modes don't change it."""
+        try:
+            return self._layout.blob(digest).stat().st_mtime_ns
+        except OSError:
+            return None
 
     def _write(self, digest: Digest, entry: _Entry) -> None:
         try:

@@ -219,6 +219,12 @@ def damage_flip(command: Command, layer: BuiltLayer) -> None:
     flip(cached(command, layer.digest))
 
 
+def damage_write(command: Command, layer: BuiltLayer) -> None:
+    """As `damage_flip`, by a program that hides nothing."""
+    damage_flip(command, layer)
+    os.utime(cached(command, layer.digest))
+
+
 def damage_truncate(command: Command, layer: BuiltLayer) -> None:
     os.truncate(cached(command, layer.digest), layer.size_bytes // 3)
 
@@ -238,6 +244,8 @@ def damage_and_forget(command: Command, layer: BuiltLayer) -> None:
         (damage_truncate, 0),
         (damage_truncate, 2),
         (damage_empty, 1),
+        (damage_write, 0),
+        (damage_write, 2),
         (damage_and_forget, 0),
         (damage_and_forget, 2),
     ],

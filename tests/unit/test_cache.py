@@ -123,11 +123,27 @@ def test_a_wrong_size_in_the_question_does_not_cost_the_blob(cache: BlobCache, d
 
 
 def flip_a_byte(path: Path) -> None:
+    """As a failing disk does it: the times tell nothing."""
+    status = path.stat()
     with path.open("r+b") as file:
         file.seek(1000)
         byte = file.read(1)
         file.seek(1000)
         file.write(bytes([byte[0] ^ 1]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_blob_that_was_written_to_is_hashed_before_it_is_trusted(cache: BlobCache, directory: Path) -> None:
+    raw = content_of("layer")
+    good, bad = put(cache, raw), put(cache, raw + b"2")
+    flip_a_byte(blob_path(directory, bad))
+    assert cache.is_settled(bad)
+    for digest in (good, bad):
+        os.utime(blob_path(directory, digest))
+        assert not cache.is_settled(digest)
+    assert cache.find(good, len(raw)) is not None
+    assert cache.is_settled(good)
+    assert cache.find(bad, len(raw) + 1) is None
 
 
 def test_a_flipped_bit_is_found_when_asked_to_verify_and_fetched_again(
