@@ -27,7 +27,7 @@ from ..store.journal import Journal, journal_path
 from ..store.staging import Staging
 from ..transfer.blob_source import BlobSource
 from ..transfer.engine import BlobJob, BlobTicket, Engine, Place, Trust
-from ..transfer.offload import first_of
+from ..transfer.offload import first_of, in_thread
 from ..transfer.sinks import Extent, Sink
 from .resolution import Resolver
 from .wishes import BlobWish
@@ -180,7 +180,7 @@ class BlobPool:
         for digest in set(digests):
             self._planned[digest] -= 1
             if self._planned[digest] <= 0 and self._cache is None:
-                await asyncio.to_thread(_remove, self._staging.partial_blob_path(digest))
+                await in_thread(None, partial(_remove, self._staging.partial_blob_path(digest)))
 
     async def _run(self, entry: _Entry) -> None:
         try:
@@ -203,7 +203,7 @@ class BlobPool:
             if not kept:
                 raise
             self._progress.message(f"{entry.digest.short}: what was kept of it is damaged; fetching it again")
-            await asyncio.to_thread(self._discard, entry.digest)
+            await in_thread(None, partial(self._discard, entry.digest))
             await self._obtain(entry)
 
     def _discard(self, digest: Digest) -> None:
@@ -231,7 +231,7 @@ class BlobPool:
                             tar_size = await ticket.process((), inflates=False)
                     except IntegrityError:
                         await _release(entry)
-                        await asyncio.to_thread(ingest.journal.reset)
+                        await in_thread(None, ingest.journal.reset)
                         raise
                     finally:
                         await _release(entry)
@@ -273,28 +273,30 @@ class BlobPool:
         slot = entry.wish.slot if self._planned[entry.digest] <= 1 else None
         blob = self._staging.partial_blob_path(entry.digest)
         path, offset = (blob, 0) if slot is None else (slot.path, slot.offset)
-        journal = await asyncio.to_thread(
-            partial(
-                Journal.open,
-                blob,
-                size_bytes=entry.size_bytes,
-                identity=f"{entry.digest} {path.name} {offset}",
-                data=path,
-                data_offset=offset,
-            )
+        open_journal = partial(
+            Journal.open,
+            blob,
+            size_bytes=entry.size_bytes,
+            identity=f"{entry.digest} {path.name} {offset}",
+            data=path,
+            data_offset=offset,
         )
+        opened: list[Journal] = []
         try:
+            await in_thread(None, lambda: opened.append(open_journal()))
+            journal = opened[0]
             place = Place(path=path, offset=offset, log=journal, landed=journal.ranges)
             ticket = await self._start(entry, place, known_tar_size=None)
             try:
                 tar_size = await self._process(entry, ticket)
             except IntegrityError:
                 await _release(entry)
-                await asyncio.to_thread(journal.reset)
+                await in_thread(None, journal.reset)
                 raise
         finally:
             await _release(entry)
-            await asyncio.to_thread(journal.close)
+            for one in opened:  # also where waiting for it was cancelled
+                await in_thread(None, one.close)
         self._deliver(entry, Extent(path=path, offset=offset, size_bytes=entry.size_bytes), tar_size)
 
     async def _start(self, entry: _Entry, place: Place, *, known_tar_size: int | None) -> BlobTicket:
