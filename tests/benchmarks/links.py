@@ -157,5 +157,6 @@ http {{
   keepalive_timeout 65s;
   keepalive_requests 100000;
   max_ranges 1;
+  ssl_protocols TLSv1.2 TLSv1.3;
 {content}}}
 """
