@@ -222,13 +222,9 @@ def e(session: Session) -> None:
     make = session.contenders
     published = make.publish(images.tiny_layers(127), "bench/tiny")
     link, watch = make.links.distant, make.links.watch_depth
-    ours, skopeo = session.compare(
-        "E",
-        [
-            make.ours(published, link, watch=watch),
-            make.skopeo(published, link, "docker-archive", watch=watch),
-        ],
-    )
+    (ours,) = session.compare("E", [make.ours(published, link, watch=watch)])
+    # once: it takes a minute, and nothing is aimed at
+    (skopeo,) = session.compare("E", [make.skopeo(published, link, "docker-archive", watch=watch)], 1)
     most = 3 + math.ceil(127 / _CONNECTIONS)
     assert ours.depth is not None
     session.rows += [
