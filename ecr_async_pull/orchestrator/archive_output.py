@@ -19,7 +19,7 @@ from ..store.space import check_space
 from ..store.staging import Staging
 from ..transfer.offload import in_thread
 from ..transfer.sinks import Extent, SlotSink
-from .blob_pool import BlobUse
+from .blob_use import BlobUse, all_provided
 from .wishes import BlobWish, wishes_of
 
 
@@ -65,8 +65,7 @@ async def write_archive(plan: ArchivePlan, uses: Sequence[BlobUse], settings: Pu
     if settings.inflates:
         sizes = await _give_slots(plan, uses, settings)
     blobs: dict[BlobKey, Extent] = {}
-    for wish, use in zip(plan.wishes, uses, strict=True):
-        provided = await use.provided()
+    for wish, use, provided in zip(plan.wishes, uses, await all_provided(uses), strict=True):
         if wish.form is Form.TAR:
             assert wish.diff_id is not None
             blobs[wish.diff_id, Form.TAR] = use.sink_extent()

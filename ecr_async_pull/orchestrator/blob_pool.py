@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -29,98 +28,11 @@ from ..transfer.blob_source import BlobSource
 from ..transfer.engine import BlobJob, BlobTicket, Engine, Place, Trust
 from ..transfer.offload import first_of, in_thread
 from ..transfer.sinks import Extent, Sink
+from .blob_use import BlobEntry, BlobUse, Provided
 from .resolution import Resolver
 from .wishes import BlobWish
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provided:
-    """A verified blob: its stored bytes lie at `stored`; `tar_size_bytes` is 0 if nobody inflated it."""
-
-    stored: Extent
-    tar_size_bytes: int
-
-
-class BlobUse:
-    """One output's hold on one blob, from `BlobPool.use` until `drop`."""
-
-    def __init__(self, wish: BlobWish, entry: _Entry, *, is_first: bool) -> None:
-        loop = asyncio.get_running_loop()
-        self.wish = wish
-        self._entry = entry
-        self._is_first = is_first
-        self.sink: asyncio.Future[Sink | None] = loop.create_future()
-        self.result: asyncio.Future[Provided] = loop.create_future()
-        if wish.form is Form.STORED:
-            self.sink.set_result(None)
-
-    async def tar_size(self) -> int | None:
-        """The inflated size in bytes as the blob tells it, unverified; None where it doesn't."""
-        return await asyncio.shield(self._entry.hint)
-
-    def give_sink(self, sink: Sink) -> None:
-        """Where the inflated bytes shall go."""
-        if not self.sink.done():
-            self.sink.set_result(sink)
-
-    async def provided(self) -> Provided:
-        """Wait until the blob is verified and in the sink. Raises what fetching it raised."""
-        return await asyncio.shield(self.result)
-
-    def sink_extent(self) -> Extent:
-        """Where the inflated bytes lie; once the blob is provided."""
-        sink = self.sink.result()
-        assert sink is not None
-        return sink.extent
-
-    @property
-    def fetched_bytes(self) -> int:
-        """What came over the network on this use's account."""
-        return self._entry.fetched_bytes if self._is_first else 0
-
-    def drop(self) -> None:
-        """The output is done or failed; idempotent. A blob that nobody wants any more is given up."""
-        if not self.sink.done():
-            self.sink.set_result(None)
-        self._entry.drop(self)
-
-
-class _Entry:
-    """One distinct blob."""
-
-    def __init__(self, wish: BlobWish) -> None:
-        self.wish = wish
-        self.digest = wish.descriptor.digest
-        self.size_bytes = wish.descriptor.size_bytes
-        self.hint: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        self.waiting: list[BlobUse] = []
-        self.served: list[BlobUse] = []
-        self.users: set[BlobUse] = set()
-        self.ticket: BlobTicket | None = None
-        self.provided: Provided | None = None
-        self.fetched_bytes = 0
-        self.is_running = False
-
-    def drop(self, use: BlobUse) -> None:
-        self.users.discard(use)
-        if not self.users and self.ticket is not None and self.is_running:
-            self.ticket.abandon(NotFoundError(f"blob {self.digest} is no longer wanted"))
-
-    def announce(self, tar_size_bytes: int | None) -> None:
-        if not self.hint.done():
-            self.hint.set_result(tar_size_bytes)
-
-    def fail(self, error: PullError) -> None:
-        if not self.hint.done():
-            self.hint.set_exception(error)
-            self.hint.exception()  # whoever waits still gets it; nobody may
-        for use in self.waiting:
-            if not use.result.done():
-                use.result.set_exception(error)
-                use.result.exception()
-        self.waiting.clear()
 
 
 class BlobPool:
@@ -144,7 +56,7 @@ class BlobPool:
         self._cache = cache
         self._staging = staging
         self._progress = progress
-        self._entries: dict[Digest, _Entry] = {}
+        self._entries: dict[Digest, BlobEntry] = {}
         self._planned: Counter[Digest] = Counter()
 
     def plan(self, wishes: Iterable[BlobWish]) -> None:
@@ -157,7 +69,7 @@ class BlobPool:
         entry = self._entries.get(digest)
         is_first = entry is None
         if entry is None:
-            entry = self._entries[digest] = _Entry(wish)
+            entry = self._entries[digest] = BlobEntry(wish)
         use = BlobUse(wish, entry, is_first=is_first)
         if wish.diff_id is not None and entry.wish.diff_id not in (None, wish.diff_id):
             use.result.set_exception(
@@ -182,7 +94,7 @@ class BlobPool:
             if self._planned[digest] <= 0 and self._cache is None:
                 await in_thread(None, partial(_remove, self._staging.partial_blob_path(digest)))
 
-    async def _run(self, entry: _Entry) -> None:
+    async def _run(self, entry: BlobEntry) -> None:
         try:
             while entry.waiting:
                 if entry.provided is None:
@@ -194,7 +106,7 @@ class BlobPool:
         finally:
             entry.is_running = False
 
-    async def _provide(self, entry: _Entry) -> None:
+    async def _provide(self, entry: BlobEntry) -> None:
         """Fetch, verify and unpack; kept bytes that turn out wrong are thrown away and fetched, once."""
         try:
             await self._obtain(entry)
@@ -212,7 +124,7 @@ class BlobPool:
             return
         _remove(self._staging.partial_blob_path(digest))
 
-    async def _obtain(self, entry: _Entry) -> None:
+    async def _obtain(self, entry: BlobEntry) -> None:
         cache = self._cache
         if cache is None:
             await self._obtain_staged(entry)
@@ -248,14 +160,14 @@ class BlobPool:
                     raise IntegrityError(f"blob {entry.digest} vanished from the cache; pull again")
         await self._process_cached(entry, place, cache)
 
-    async def _process_cached(self, entry: _Entry, place: Place, cache: BlobCache) -> None:
+    async def _process_cached(self, entry: BlobEntry, place: Place, cache: BlobCache) -> None:
         facts = await asyncio.to_thread(cache.facts, entry.digest)
         ticket = await self._start(entry, place, known_tar_size=facts.tar_size_bytes if facts else None)
         tar_size = await self._process(entry, ticket)
         await asyncio.to_thread(cache.confirm, entry.digest, self._facts(entry, tar_size))
         self._deliver(entry, Extent(path=place.path, offset=0, size_bytes=entry.size_bytes), tar_size)
 
-    async def _cached_place(self, entry: _Entry, cache: BlobCache) -> Place | None:
+    async def _cached_place(self, entry: BlobEntry, cache: BlobCache) -> Place | None:
         def find() -> Place | None:
             path = cache.find(entry.digest, entry.size_bytes, caller_hashes=True)
             if path is None:
@@ -269,7 +181,7 @@ class BlobPool:
 
         return await asyncio.to_thread(find)
 
-    async def _obtain_staged(self, entry: _Entry) -> None:
+    async def _obtain_staged(self, entry: BlobEntry) -> None:
         slot = entry.wish.slot if self._planned[entry.digest] <= 1 else None
         blob = self._staging.partial_blob_path(entry.digest)
         path, offset = (blob, 0) if slot is None else (slot.path, slot.offset)
@@ -299,7 +211,7 @@ class BlobPool:
                 await in_thread(None, one.close)
         self._deliver(entry, Extent(path=path, offset=offset, size_bytes=entry.size_bytes), tar_size)
 
-    async def _start(self, entry: _Entry, place: Place, *, known_tar_size: int | None) -> BlobTicket:
+    async def _start(self, entry: BlobEntry, place: Place, *, known_tar_size: int | None) -> BlobTicket:
         """Begin to fetch what is missing, and announce the inflated size as soon as it can be told."""
         wish = entry.wish
         have_bytes = sum(end - start for start, end in place.landed)
@@ -339,11 +251,11 @@ class BlobPool:
             plain_http=self._settings.connection.plain_http,
         )
 
-    async def _slots_are_known(self, entry: _Entry, ticket: BlobTicket) -> bool:
+    async def _slots_are_known(self, entry: BlobEntry, ticket: BlobTicket) -> bool:
         """Wait until every user has said where to unpack to (True), or all bytes have landed (False)."""
         return await first_of(_sinks(entry), ticket.fetched()) == 0
 
-    async def _process(self, entry: _Entry, ticket: BlobTicket) -> int:
+    async def _process(self, entry: BlobEntry, ticket: BlobTicket) -> int:
         """Verify what has to be verified and unpack for whoever wants that now; returns the tar's size."""
         sinks = await _sinks(entry)
         entry.served = list(entry.waiting)
@@ -360,7 +272,7 @@ class BlobPool:
         self._progress.blob_done(digest=entry.digest)
         return tar_size
 
-    async def _provide_again(self, entry: _Entry, provided: Provided) -> None:
+    async def _provide_again(self, entry: BlobEntry, provided: Provided) -> None:
         """Users that came after the blob was done: unpack for them from what lies here, verified."""
         place = Place(
             path=provided.stored.path,
@@ -373,7 +285,7 @@ class BlobPool:
         self._deliver(entry, provided.stored, tar_size or provided.tar_size_bytes)
 
     @staticmethod
-    def _deliver(entry: _Entry, stored: Extent, tar_size: int) -> None:
+    def _deliver(entry: BlobEntry, stored: Extent, tar_size: int) -> None:
         """Tell those for whom the blob was processed; who came meanwhile is served next."""
         entry.provided = Provided(stored=stored, tar_size_bytes=tar_size)
         for use in entry.served:
@@ -383,7 +295,7 @@ class BlobPool:
         entry.served = []
 
     @staticmethod
-    def _facts(entry: _Entry, tar_size: int) -> BlobFacts:
+    def _facts(entry: BlobEntry, tar_size: int) -> BlobFacts:
         return BlobFacts(
             media_type=entry.wish.descriptor.media_type,
             diff_id=entry.wish.diff_id if tar_size else None,
@@ -391,7 +303,7 @@ class BlobPool:
         )
 
 
-async def _sinks(entry: _Entry) -> list[Sink]:
+async def _sinks(entry: BlobEntry) -> list[Sink]:
     """The sinks of all who wait, also of those who join meanwhile; without those who gave up."""
     sinks = []
     position = 0
@@ -403,7 +315,7 @@ async def _sinks(entry: _Entry) -> list[Sink]:
     return sinks
 
 
-async def _release(entry: _Entry) -> None:
+async def _release(entry: BlobEntry) -> None:
     """Nothing is written to the blob's place, or its journal, from here on."""
     if entry.ticket is not None:
         await entry.ticket.release()

@@ -22,7 +22,7 @@ from ..store.cache_shelf import hash_file
 from ..store.locks import ProcessLock
 from ..transfer.offload import in_thread
 from ..transfer.sinks import Extent, copy_range
-from .blob_pool import BlobUse
+from .blob_use import BlobUse, all_provided
 from .wishes import BlobWish, wishes_of
 
 _LAYOUT_FILE = "oci-layout"
@@ -70,9 +70,8 @@ def plan_directory(images: Sequence[ResolvedImage], final: Path, settings: PullS
 
 async def write_directory(plan: DirectoryPlan, uses: Sequence[BlobUse], settings: PullSettings) -> None:
     """Add the plan's images to the directory. The caller made the uses and drops them."""
-    stored = {}
-    for wish, use in zip(plan.wishes, uses, strict=True):
-        stored[wish.descriptor.digest] = (await use.provided()).stored
+    provided = await all_provided(uses)
+    stored = {wish.descriptor.digest: one.stored for wish, one in zip(plan.wishes, provided, strict=True)}
     members = formats.members(
         archive_format=settings.archive_format, keep_compressed=False, images=plan.images, tar_sizes={}
     )

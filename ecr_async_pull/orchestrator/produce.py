@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from ..digest import Digest
-from ..errors import PullError, StorageError, TransientError
+from ..errors import AuthError, PullError, StorageError, TransientError
 from ..progress.events import Progress
 from ..settings import ArchiveFormat, PullSettings
 from ..store.cache import BlobCache
@@ -211,4 +211,4 @@ def _leave(stagings: Sequence[Staging], is_resumable: bool) -> tuple[Path, ...]:
 
 def _is_resumable(error: PullError | None) -> bool:
     """Whether the same command may well go on where this failed."""
-    return isinstance(error, TransientError | StorageError)
+    return isinstance(error, TransientError | StorageError | AuthError)

@@ -14,7 +14,7 @@ from .request import ImageFacts, Outcome, OutputRequest, OutputResult
 
 if TYPE_CHECKING:
     from .archive_output import ArchivePlan
-    from .blob_pool import BlobUse
+    from .blob_use import BlobUse
     from .oci_output import DirectoryPlan
 
 

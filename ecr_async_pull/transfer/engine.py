@@ -21,8 +21,9 @@ from ..digest import Digest
 from ..errors import PullError, storage_errors
 from ..progress.events import Progress
 from ..settings import KIB, MIB, TransferSettings
+from .blob_fetch import BlobFetch, RangeLog
 from .blob_source import BlobSource
-from .fetch import BlobFetch, Fetcher, RangeLog
+from .fetch import Fetcher
 from .follower import Follower, FollowPlan
 from .inflate import GZIP_SIZE_BYTES, ZSTD_HEADER_BYTES, gzip_tar_size, zstd_tar_size
 from .offload import WorkerSlots, in_thread

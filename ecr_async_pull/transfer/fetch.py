@@ -11,33 +11,25 @@ import asyncio
 import heapq
 import itertools
 import logging
-import os
 import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from ..digest import Digest
-from ..errors import PullError, StorageError, TransientError, storage_errors
+from ..errors import PullError, TransientError
 from ..progress.events import Progress
 from ..registry.faults import LinkExpired
-from ..settings import KIB, MIB, TransferSettings
-from .blob_source import BlobBody, BlobSource
+from ..settings import MIB, TransferSettings
+from .blob_fetch import BlobFetch, Running
 from .budget import ConnectionBudget, RateLimit, Rates
-from .offload import in_thread
-from .segments import Segment, Segments
+from .receive import Receiver
+from .segments import Segment
 
 _LOG = logging.getLogger(__name__)
-_WRITE_BYTES = 256 * KIB
-_SLOW_WRITE_S = 0.01
-_DISK_SLOW_S = 5.0
 _LONGEST_BACKOFF_S = 20.0
 _WATCH_EVERY_S = 0.05
 _YOUNG_S = 0.3
@@ -45,137 +37,6 @@ _SLOW_SHARE = 0.25
 _WORTH_S = 0.5
 _TELLING_BYTES = MIB
 _MOST_RESCUES = 6
-
-
-class RangeLog(Protocol):
-    """Remembers across runs which ranges of a blob's file have landed (offsets within the blob)."""
-
-    def add(self, start: int, end: int) -> None: ...
-
-
-class BlobFetch:
-    """One blob under way to `offset` of the file `path`; one event loop. `error` set: it will not come."""
-
-    def __init__(
-        self,
-        *,
-        digest: Digest,
-        source: BlobSource,
-        segments: Segments,
-        path: Path,
-        offset: int,
-        log: RangeLog | None,
-    ) -> None:
-        self.digest = digest
-        self.source = source
-        self.segments = segments
-        self.path = path
-        self.offset = offset
-        self.log = log
-        self.error: PullError | None = None
-        self.fd = -1
-        self.under_way: set[_Running] = set()
-        self.is_stream = False
-        self._opening = asyncio.Lock()
-        self._moved = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._failed = asyncio.Event()
-
-    async def open(self) -> None:
-        """Open the blob's file, once. Raises `StorageError`."""
-        async with self._opening:
-            if self.fd < 0:
-                self.fd = await in_thread(None, self._open)
-
-    def _open(self) -> int:
-        with storage_errors("write", self.path):
-            return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    def attach(self, task: asyncio.Task[None]) -> None:
-        """This task fetches a part of the blob."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def release(self) -> None:
-        """Give up what hasn't landed, wait for what is under way, and close the file; idempotent.
-
-        Nothing is written and no range is noted after that, even where waiting was cancelled.
-        """
-        is_complete = self.segments.is_complete
-        if not is_complete:
-            self.fail(TransientError(f"blob {self.digest} was given up"))
-        try:
-            if self._tasks and (self.is_stream or not is_complete):
-                await asyncio.wait(self._tasks)
-        finally:
-            self.log = None
-            if self.fd >= 0:
-                os.close(self.fd)
-                self.fd = -1
-
-    @property
-    def is_settled(self) -> bool:
-        return self.error is not None or self.segments.is_complete
-
-    def landed(self, start: int, end: int) -> None:
-        self.segments.land(start, end)
-        if self.log is not None:
-            self.log.add(start, end)
-        self._moved.set()
-
-    def fail(self, error: PullError) -> None:
-        if self.error is None:
-            self.error = error
-        self._failed.set()
-        for running in self.under_way:
-            running.stop()
-        self._moved.set()
-
-    async def pause(self, seconds: float) -> None:
-        """Sleep, but not once the blob has failed."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._failed.wait()
-
-    async def moved(self) -> None:
-        """Return when bytes have landed or the blob failed since the last call; for one waiter."""
-        await self._moved.wait()
-        self._moved.clear()
-
-
-@dataclass(eq=False, slots=True)
-class _Running:
-    """One request under way."""
-
-    segment: Segment
-    began_at: float
-    first: int
-    rescues: int
-    is_slow: bool = False
-    is_stopped: bool = False
-    _scope: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
-
-    @property
-    def rate_bytes_s(self) -> float:
-        return (self.segment.position - self.first) / max(time.monotonic() - self.began_at, 1e-6)
-
-    @property
-    def scope(self) -> asyncio.Timeout:
-        return self._scope
-
-    def stop(self) -> None:
-        """Leave this request for good."""
-        self._leave()
-        self.is_stopped = True
-
-    def rescue(self) -> None:
-        """Leave this request; the rest of its segment goes over another connection."""
-        self._leave()
-        self.is_slow = True
-
-    def _leave(self) -> None:
-        if not (self.is_slow or self.is_stopped):
-            self._scope.reschedule(0)
 
 
 class Fetcher:
@@ -188,8 +49,9 @@ class Fetcher:
         self.budget = ConnectionBudget(settings.max_connections)
         self._settings = settings
         self._progress = progress
-        self._writers = writers
-        self._rate_limit = RateLimit(settings.limit_rate_bytes_s)
+        self._receiver = Receiver(
+            progress=progress, writers=writers, rate_limit=RateLimit(settings.limit_rate_bytes_s)
+        )
         self._rates = Rates()
         self._small: deque[BlobFetch] = deque()
         self._large: list[tuple[int, int, BlobFetch]] = []
@@ -197,9 +59,7 @@ class Fetcher:
         self._requests = 0
         self._open = 0
         self._open_changed = asyncio.Event()
-        self._received_bytes = 0
-        self._disk_slow_until = 0.0
-        self._running: set[_Running] = set()
+        self._running: set[Running] = set()
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup
 
@@ -272,7 +132,7 @@ class Fetcher:
         failures = rescues = 0
         while segment.remaining_bytes > 0 and blob.error is None:
             reached = segment.position
-            running = _Running(segment, time.monotonic(), reached, rescues)
+            running = Running(segment, time.monotonic(), reached, rescues)
             try:
                 await self._attempt(blob, running)
             except TransientError as error:
@@ -291,7 +151,7 @@ class Fetcher:
             if running.is_stopped:
                 return
 
-    async def _attempt(self, blob: BlobFetch, running: _Running) -> None:
+    async def _attempt(self, blob: BlobFetch, running: Running) -> None:
         """One request for `running.segment`, of which nothing remains where all went well."""
         segment = running.segment
         if blob.is_stream and segment.position > 0:
@@ -309,7 +169,7 @@ class Fetcher:
                     running.segment = segment = self._fall_back_to_stream(blob, running)
                 elif body.is_whole:
                     segment.position = body.start
-                await self._receive(blob, segment, body)
+                await self._receiver.receive(blob, segment, body)
             self.budget.succeeded()
             if segment.position - running.first >= _TELLING_BYTES:
                 self._rates.note(running.rate_bytes_s)
@@ -319,7 +179,7 @@ class Fetcher:
             self._running.discard(running)
             blob.under_way.discard(running)
 
-    def _fall_back_to_stream(self, blob: BlobFetch, running: _Running) -> Segment:
+    def _fall_back_to_stream(self, blob: BlobFetch, running: Running) -> Segment:
         """The server ignores Range: this one response brings everything, other requests for the blob stop."""
         self._progress.message(f"{blob.digest.short}: the server ignores ranges, going on with one stream")
         blob.is_stream = True
@@ -331,46 +191,6 @@ class Fetcher:
         self._progress.fetched(digest=blob.digest, delta_bytes=-blob.segments.landed_bytes)
         running.first = 0
         return Segment(start=0, end=blob.segments.size_bytes, position=0)
-
-    async def _receive(self, blob: BlobFetch, segment: Segment, body: BlobBody) -> None:
-        """Write the body as it comes. Raises `TransientError` for a short body, `StorageError`."""
-        held: list[bytes] = []
-        held_bytes = 0
-        content = body.response.content
-        try:
-            while chunk := await content.readany():
-                room = segment.remaining_bytes - held_bytes
-                if len(chunk) > room:
-                    raise TransientError(f"{body.response.url.host} sent more bytes than asked for")
-                held.append(chunk)
-                held_bytes += len(chunk)
-                if held_bytes >= _WRITE_BYTES or held_bytes == segment.remaining_bytes:
-                    await self._write(blob, segment, held)
-                    held, held_bytes = [], 0
-                if segment.remaining_bytes == 0:
-                    await content.readany()  # the end of the body, so that the connection can be used again
-                    return
-        finally:
-            if held_bytes:
-                await self._write(blob, segment, held)
-        raise TransientError(f"the answer of {body.response.url.host} broke off")
-
-    async def _write(self, blob: BlobFetch, segment: Segment, pieces: list[bytes]) -> None:
-        size = sum(map(len, pieces))
-        write = partial(_write_pieces, blob, pieces, blob.offset + segment.position, size)
-        start, began_at = segment.position, time.monotonic()
-        if began_at < self._disk_slow_until:
-            await in_thread(self._writers, write)
-        else:
-            # Into the page cache this is a copy of some 50 us, half of what going to a thread would cost.
-            write()
-            if time.monotonic() - began_at > _SLOW_WRITE_S:
-                self._disk_slow_until = began_at + _DISK_SLOW_S
-        segment.position += size
-        self._received_bytes += size
-        blob.landed(start, start + size)
-        self._progress.fetched(digest=blob.digest, delta_bytes=size)
-        await self._rate_limit.take(size)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[None]:
@@ -392,7 +212,7 @@ class Fetcher:
             await asyncio.sleep(_WATCH_EVERY_S)
             now = time.monotonic()
             is_full = bool(self._large) and self._requests >= self.budget.limit
-            self.budget.observe(self._received_bytes, now, is_full=is_full)
+            self.budget.observe(self._receiver.received_bytes, now, is_full=is_full)
             self._pump()
             if rescues:
                 self._rescue_stragglers(now)
@@ -410,18 +230,6 @@ class Fetcher:
                 and one.rescues < _MOST_RESCUES
             ):
                 one.rescue()
-
-
-def _write_pieces(blob: BlobFetch, pieces: list[bytes], offset: int, size: int) -> None:
-    """Write the pieces one behind the other."""
-    with storage_errors("write", blob.path):
-        written = os.pwritev(blob.fd, pieces, offset)
-        while written < size:
-            rest = b"".join(pieces)[written:]
-            count = os.pwrite(blob.fd, rest, offset + written)
-            if count == 0:
-                raise StorageError(f"can't write {blob.path}: the file system takes no more bytes")
-            written += count
 
 
 def _backoff_s(failures: int, error: TransientError) -> float:

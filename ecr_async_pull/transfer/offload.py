@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -18,14 +18,23 @@ async def in_thread(executor: Executor | None, call: Callable[[], T]) -> T:
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
-        while not future.done():
-            try:
-                await asyncio.wait((future,))
-            except asyncio.CancelledError:  # asked again: the thread still has to stop first
-                continue
+        with suppress(asyncio.CancelledError):  # asked again: the thread still has to stop first
+            await all_done((future,))
         if not future.cancelled():
             future.exception()
         raise
+
+
+async def all_done(futures: Collection[asyncio.Future[Any]]) -> None:
+    """Return when all have ended, however; cancelled meanwhile, this raises that only then."""
+    cancelled: asyncio.CancelledError | None = None
+    while pending := [future for future in futures if not future.done()]:
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 async def first_of(*waits: Coroutine[Any, Any, object]) -> int:
