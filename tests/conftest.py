@@ -15,7 +15,7 @@ from tests.standin.server import StandIn
 
 _BLOCKED_S = 0.2
 _AMBIENT_PREFIXES = ("AWS_", "ECR_ASYNC_PULL_", "JOB_COMPLETION_")
-_FOR_THE_TESTS = "ECR_ASYNC_PULL_REQUIRE_INTEROP"
+_FOR_THE_TESTS = {"ECR_ASYNC_PULL_REQUIRE_INTEROP", "ECR_ASYNC_PULL_DOCKER28_ROOT"}
 _AMBIENT = {
     "http_proxy",
     "https_proxy",
@@ -31,7 +31,7 @@ _AMBIENT = {
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home: nothing that this machine's user has set can decide a test."""
     for name in list(os.environ):
-        if name == _FOR_THE_TESTS:
+        if name in _FOR_THE_TESTS:
             continue
         if name.startswith(_AMBIENT_PREFIXES) or name.lower() in _AMBIENT:
             monkeypatch.delenv(name)

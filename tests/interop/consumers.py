@@ -7,7 +7,7 @@ import hashlib
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -44,10 +44,10 @@ def _refused(result: subprocess.CompletedProcess[str]) -> Taken:
 
 
 class Docker:
-    """`docker load` into the daemon at `address`."""
+    """`docker load` into the daemon at `address`; `client`: another than Debian's own."""
 
-    def __init__(self, address: str, home: Path) -> None:
-        self._docker = [program("docker", package="docker.io"), "--host", address]
+    def __init__(self, address: str, home: Path, *, client: Sequence[str] = ()) -> None:
+        self._docker = [*(client or [program("docker", package="docker.io")]), "--host", address]
         self._home = home
 
     def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -142,24 +142,24 @@ class Ctr:
 class Skopeo:
     """`skopeo copy TRANSPORT:archive dir:`, which recomputes every digest on the way."""
 
-    def __init__(self, transport: str, home: Path) -> None:
-        self._skopeo = program("skopeo", package="skopeo")
+    def __init__(self, transport: str, home: Path, *, command: Sequence[str] = ()) -> None:
+        self._skopeo = list(command) or [program("skopeo", package="skopeo")]
         self._transport = transport
         self._home = home
 
     def inspect(self, archive: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-        return run([self._skopeo, "inspect", *flags, f"{self._transport}:{archive}"], home=self._home)
+        return run([*self._skopeo, "inspect", *flags, f"{self._transport}:{archive}"], home=self._home)
 
     def convert(self, archive: Path, target: str) -> None:
         result = run(
-            [self._skopeo, "copy", "--quiet", f"{self._transport}:{archive}", target], home=self._home
+            [*self._skopeo, "copy", "--quiet", f"{self._transport}:{archive}", target], home=self._home
         )
         assert result.returncode == 0, result.stderr
 
     def take(self, archive: Path, reference: str = "") -> Taken:
         source = f"{self._transport}:{archive}" + (f":{reference}" if reference else "")
         with tempfile.TemporaryDirectory(dir=self._home) as target:
-            result = run([self._skopeo, "copy", "--quiet", source, f"dir:{target}"], home=self._home)
+            result = run([*self._skopeo, "copy", "--quiet", source, f"dir:{target}"], home=self._home)
             if result.returncode != 0:
                 return _refused(result)
             manifest = json.loads((Path(target) / "manifest.json").read_bytes())
