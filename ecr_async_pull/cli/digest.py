@@ -16,7 +16,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "digest",
         help=_HELP,
-        description=f"{_HELP.capitalize()}: that of the manifest or index, one a line, by one small request.",
+        description=f"{_HELP[0].upper()}{_HELP[1:]}: that of the manifest or index, one a line,"
+        " by one small request.",
     )
     add_image_options(parser)
     parser.add_argument(

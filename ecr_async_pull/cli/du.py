@@ -68,8 +68,9 @@ def _as_text(found: Estimate) -> str:
     for image in found.images:
         if image.error is None:
             lines += _image_lines(image)
+    count = len(found.images)
     lines.append(
-        f"total: {size_text(found.size_bytes)} in {len(found.images)} images,"
+        f"total: {size_text(found.size_bytes)} in {count} image{'' if count == 1 else 's'},"
         f" {size_text(found.distinct_bytes)} distinct, {size_text(found.here_bytes)} here already,"
         f" {size_text(found.fetch_bytes)} to fetch"
     )

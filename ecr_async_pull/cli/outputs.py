@@ -27,6 +27,8 @@ def plan_outputs(
     A directory, or a name that ends in `/`, takes one archive an image under its default name. An OCI
     directory takes all images. Raises `UsageError`.
     """
+    if output == "-":
+        raise UsageError("an archive is written to a file, not to standard output; name one with -o")
     if archive_format is ArchiveFormat.OCI_DIRECTORY and output is not None:
         if any(one.output is not None for one in listed):
             raise UsageError("the directory after -o takes all images; leave out -o, or the list's output=")

@@ -107,7 +107,12 @@ def add_store_options(parser: argparse.ArgumentParser) -> None:
 def add_display_options(parser: argparse.ArgumentParser) -> None:
     """What is shown."""
     group = parser.add_argument_group("display")
-    group.add_argument("--progress", choices=("auto", "bars", "lines", "jsonl", "none"), default="auto")
+    group.add_argument(
+        "--progress",
+        choices=("auto", "bars", "lines", "jsonl", "none"),
+        default="auto",
+        help="on standard error; auto (default): bars on a terminal, lines elsewhere",
+    )
     group.add_argument("--timings", action="store_true", help="say afterwards where the time went")
     group.add_argument("--json", action="store_true", dest="as_json", help="the result as JSON")
     group.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")

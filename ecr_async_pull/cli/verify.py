@@ -20,8 +20,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "verify",
         help=_HELP,
-        description=f"{_HELP.capitalize()}. From disk alone; also archives that docker save, skopeo, crane or"
-        " podman wrote. Ends with 0 where all is right, 5 where something is wrong.",
+        description=f"{_HELP[0].upper()}{_HELP[1:]}. From disk alone; also archives that docker save,"
+        " skopeo, crane or podman wrote. Ends with 0 where all is right, 5 where something is wrong.",
     )
     parser.add_argument(
         "paths",

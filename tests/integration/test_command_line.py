@@ -160,6 +160,13 @@ def test_an_output_that_is_in_the_way_is_named(site: Site) -> None:
     refused(site, result, 2, "file", left={"file"})
 
 
+def test_standard_output_is_no_file_to_write(site: Site) -> None:
+    result = site.command("pull", site.add(zoo()["plain"]), "-o", "-")
+    assert result.returncode == 2
+    assert result.stderr.startswith("ecr-async-pull: an archive is written to a file")
+    assert site.left() == set()
+
+
 def test_a_host_that_does_not_resolve_is_named(site: Site) -> None:
     result = site.command("pull", "registry.invalid/app:1", HTTPS_PROXY=None)
     refused(site, result, 4, "registry.invalid", "does not resolve")
