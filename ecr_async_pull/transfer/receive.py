@@ -17,6 +17,7 @@ from .offload import in_thread
 from .segments import Segment
 
 _WRITE_BYTES = 256 * KIB
+_HOLD_S = 0.02
 _SLOW_WRITE_S = 0.01
 _DISK_SLOW_S = 5.0
 
@@ -39,6 +40,7 @@ class Receiver:
         """Write the body as it comes. Raises `TransientError` for a short body, `StorageError`."""
         held: list[bytes] = []
         held_bytes = 0
+        write_by = 0.0  # what a killed process held is fetched again: over a slow connection hold less
         content = body.response.content
         try:
             while chunk := await content.readany():
@@ -47,9 +49,11 @@ class Receiver:
                     raise TransientError(f"{body.response.url.host} sent more bytes than asked for")
                 held.append(chunk)
                 held_bytes += len(chunk)
-                if held_bytes >= _WRITE_BYTES or held_bytes == segment.remaining_bytes:
+                is_due = held_bytes >= _WRITE_BYTES or time.monotonic() >= write_by
+                if is_due or held_bytes == segment.remaining_bytes:
                     await self._write(blob, segment, held)
                     held, held_bytes = [], 0
+                    write_by = time.monotonic() + _HOLD_S
                 if segment.remaining_bytes == 0:
                     await content.readany()  # the end of the body, so that the connection can be used again
                     return
