@@ -51,8 +51,10 @@ class Receiver:
                 held_bytes += len(chunk)
                 is_due = held_bytes >= _WRITE_BYTES or time.monotonic() >= write_by
                 if is_due or held_bytes == segment.remaining_bytes:
-                    await self._write(blob, segment, held)
-                    held, held_bytes = [], 0
+                    pieces, size = held, held_bytes
+                    held, held_bytes = [], 0  # before anything can be cancelled: never written twice
+                    await self._write(blob, segment, pieces)
+                    await self._rate_limit.take(size)
                     write_by = time.monotonic() + _HOLD_S
                 if segment.remaining_bytes == 0:
                     await content.readany()  # the end of the body, so that the connection can be used again
@@ -76,7 +78,6 @@ class Receiver:
         self.received_bytes += size
         blob.landed(start, start + size)
         self._progress.fetched(digest=blob.digest, delta_bytes=size)
-        await self._rate_limit.take(size)
 
 
 def _write_pieces(blob: BlobFetch, pieces: list[bytes], offset: int, size: int) -> None:
