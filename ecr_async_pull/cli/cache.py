@@ -106,10 +106,12 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _prune(arguments: argparse.Namespace) -> int:
     from ..model.quantity import parse_bytes, parse_duration_s
     from ..progress.text import size_text
+    from . import environment
 
     max_size = None if arguments.max_size is None else parse_bytes(arguments.max_size)
     older_than_s = None if arguments.older_than is None else parse_duration_s(arguments.older_than)
-    is_of_cache = max_size is not None or older_than_s is not None or not arguments.staging
+    has_cache = environment.cache_dir(os.environ, arguments.cache_dir) is not None
+    is_of_cache = max_size is not None or not arguments.staging or (older_than_s is not None and has_cache)
     verb = "would remove" if arguments.dry_run else "removed"
     freed = 0
     if is_of_cache:
