@@ -15,7 +15,7 @@ from ..deliver.file import commit_file
 from ..digest import Digest
 from ..model.image import ResolvedImage
 from ..settings import PullSettings
-from ..store.space import check_space
+from ..store.space import allocated_bytes, check_space
 from ..store.staging import Staging
 from ..transfer.offload import in_thread
 from ..transfer.sinks import Extent, SlotSink
@@ -102,11 +102,7 @@ async def _give_slots(
 
 
 def _check_room(archive: Path, total_bytes: int) -> None:
-    try:
-        have_bytes = archive.stat().st_blocks * 512
-    except FileNotFoundError:
-        have_bytes = 0
-    check_space({archive: max(0, total_bytes - have_bytes)})
+    check_space({archive: max(0, total_bytes - allocated_bytes(archive))})
 
 
 def _finish(plan: ArchivePlan, members: Sequence[Member], blobs: Mapping[BlobKey, Extent]) -> None:

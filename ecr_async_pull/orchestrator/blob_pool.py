@@ -24,7 +24,6 @@ from ..store.cache import BlobCache
 from ..store.cache_index import BlobFacts
 from ..store.journal import Journal, journal_path
 from ..store.staging import Staging
-from ..transfer.blob_source import BlobSource
 from ..transfer.engine import BlobJob, BlobTicket, Engine, Place, Trust
 from ..transfer.offload import first_of, in_thread
 from ..transfer.sinks import Extent, Sink
@@ -182,8 +181,11 @@ class BlobPool:
         return await asyncio.to_thread(find)
 
     async def _obtain_staged(self, entry: BlobEntry) -> None:
-        slot = entry.wish.slot if self._planned[entry.digest] <= 1 else None
         blob = self._staging.partial_blob_path(entry.digest)
+        slot = entry.wish.slot
+        # Outputs that shared it when it was fetched may be finished by now: it goes on where it lies.
+        if slot is not None and (self._planned[entry.digest] > 1 or await asyncio.to_thread(blob.exists)):
+            slot = None
         path, offset = (blob, 0) if slot is None else (slot.path, slot.offset)
         open_journal = partial(
             Journal.open,
@@ -230,7 +232,7 @@ class BlobPool:
             digest=entry.digest,
             size_bytes=entry.size_bytes,
             media_type=wish.descriptor.media_type,
-            source=self._source(wish),
+            source=self._resolver.sources.source(wish.registry, wish.repository, wish.descriptor),
             diff_id=wish.diff_id,
             wants_tar_size=wish.form is Form.TAR,
             known_tar_size_bytes=known_tar_size,
@@ -239,17 +241,6 @@ class BlobPool:
         if wish.form is Form.TAR:
             entry.announce(await ticket.guess_tar_size())
         return ticket
-
-    def _source(self, wish: BlobWish) -> BlobSource:
-        return BlobSource(
-            client=self._resolver.client(wish.registry),
-            storage=self._resolver.sessions.storage,
-            repository=wish.repository,
-            digest=wish.descriptor.digest,
-            size_bytes=wish.descriptor.size_bytes,
-            urls=wish.descriptor.urls,
-            plain_http=self._settings.connection.plain_http,
-        )
 
     async def _slots_are_known(self, entry: BlobEntry, ticket: BlobTicket) -> bool:
         """Wait until every user has said where to unpack to (True), or all bytes have landed (False)."""

@@ -37,6 +37,12 @@ class KnownOutputs:
             self._by_digests.is_current, final, fingerprint, key=self._key(request)
         )
 
+    async def has_record(self, final: Path, request: OutputRequest) -> bool:
+        """Something was pulled to this output before: it may well be up to date."""
+        if self._by_digests is None:
+            return False
+        return await asyncio.to_thread(self._by_digests.has, final, key=self._key(request))
+
     async def remember(self, final: Path, request: OutputRequest, fingerprint: str) -> None:
         """The output is finished."""
         if self._by_digests is not None and self._by_request is not None:

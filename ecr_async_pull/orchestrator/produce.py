@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -10,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from ..digest import Digest
-from ..errors import AuthError, PullError, StorageError, TransientError
+from ..errors import AuthError, PullError, RegistryError, StorageError
 from ..progress.events import Progress
 from ..settings import ArchiveFormat, PullSettings
 from ..store.cache import BlobCache
-from ..store.space import check_space
-from ..store.staging import Staging, hold_staging
+from ..store.space import allocated_bytes, check_space
+from ..store.staging import Staging, hold_staging, is_staged
 from ..transfer.engine import Engine
 from ..transfer.offload import in_thread
 from .archive_output import ArchivePlan, plan_archive, write_archive
@@ -25,7 +26,7 @@ from .oci_output import plan_directory, write_directory
 from .request import Outcome, OutputRequest
 from .resolution import Resolver
 from .under_way import Output, fail_the_others
-from .wishes import run_identity
+from .wishes import command_identity
 
 _MOST_ACTIVE_BLOBS = 512
 
@@ -46,13 +47,18 @@ class Producer:
         cache: BlobCache | None,
     ) -> tuple[Path, ...]:
         async with self._stagings(outputs, requests) as stagings:
-            is_resumable = self._settings.keeps_partial
+            is_resumable, is_cancelled = self._settings.keeps_partial, False
             try:
                 await self._plan(outputs, stagings)
                 await self._produce(outputs, next(iter(stagings.values())), resolver, cache)
                 is_resumable = self._settings.resumes and any(_is_resumable(one.error) for one in outputs)
+            except asyncio.CancelledError:
+                is_cancelled = True
+                raise
             finally:
                 kept = await in_thread(None, partial(_leave, tuple(stagings.values()), is_resumable))
+                for path in kept if is_cancelled else ():
+                    self._progress.message(f"what was fetched is kept in {path}")
             return kept
 
     @asynccontextmanager
@@ -60,11 +66,14 @@ class Producer:
         self, outputs: Sequence[Output], requests: Sequence[OutputRequest]
     ) -> AsyncIterator[dict[Path, Staging]]:
         """A staging directory beside the outputs, one in each directory that they go to."""
-        labels = [str(image.reference) for request in requests for image in request.images]
-        identity = run_identity([request.path.absolute() for request in requests], labels, self._settings)
+        identity = command_identity(requests, self._settings)
         async with AsyncExitStack() as stack:
             stagings: dict[Path, Staging] = {}
-            for parent in dict.fromkeys(output.final.parent for output in outputs):
+            parents = {output.final.parent for output in outputs}
+            for parent in dict.fromkeys(Path(os.path.realpath(one.path)).parent for one in requests):
+                # In the order of the command, and where its finished outputs are too: blobs wait there.
+                if parent not in parents and not await asyncio.to_thread(is_staged, parent, identity):
+                    continue
                 stagings[parent] = await stack.enter_async_context(
                     hold_staging(parent, identity, resumes=self._settings.resumes)
                 )
@@ -104,11 +113,14 @@ class Producer:
             sizes = {wish.descriptor.digest: wish.descriptor.size_bytes for wish in output.plan.wishes}
             blobs |= sizes
             writes_blobs_apart = self._settings.inflates or self._settings.cache_dir is not None
-            if writes_blobs_apart and self._settings.archive_format is not ArchiveFormat.OCI_DIRECTORY:
+            if writes_blobs_apart and isinstance(output.plan, ArchivePlan):
                 parent = output.final.parent
-                needs[parent] = needs.get(parent, 0) + sum(sizes.values())
-        place = self._settings.cache_dir or next(iter(stagings.values())).path
-        have = 0 if self._settings.cache_dir else sum(one.kept_bytes() for one in stagings.values())
+                lacking = sum(sizes.values()) - allocated_bytes(output.plan.partial)
+                needs[parent] = needs.get(parent, 0) + max(0, lacking)
+        place = self._settings.cache_dir or next(iter(stagings))
+        have = 0
+        if self._settings.cache_dir is None:
+            have = sum(one.kept_bytes(archives=not self._settings.inflates) for one in stagings.values())
         missing = sum(size for digest, size in blobs.items() if not self._is_cached(digest))
         needs[place] = needs.get(place, 0) + max(0, missing - have)
         return needs
@@ -210,5 +222,8 @@ def _leave(stagings: Sequence[Staging], is_resumable: bool) -> tuple[Path, ...]:
 
 
 def _is_resumable(error: PullError | None) -> bool:
-    """Whether the same command may well go on where this failed."""
-    return isinstance(error, TransientError | StorageError | AuthError)
+    """Whether the same command may well go on where this failed: on another day, with another login."""
+    if isinstance(error, RegistryError):
+        no_answer = error.status is None and type(error) is RegistryError
+        return error.is_transient or no_answer
+    return isinstance(error, AuthError | StorageError)

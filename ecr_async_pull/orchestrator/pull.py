@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from ..deliver.file import check_target
@@ -13,11 +15,13 @@ from ..errors import PullError, StorageError, UsageError
 from ..progress.events import NoProgress, Progress
 from ..settings import ArchiveFormat, PullPolicy, PullSettings
 from ..store.cache import BlobCache
+from ..store.staging import remove_finished
+from ..transfer.offload import in_thread
 from .known_outputs import KnownOutputs
 from .request import Outcome, OutputRequest, PullReport
 from .resolution import Resolver, open_resolver
 from .under_way import Output, fail_the_others
-from .wishes import fingerprint
+from .wishes import command_identity, fingerprint
 
 
 async def pull(
@@ -71,6 +75,8 @@ class _Run:
                     kept = await producer.transfer(todo, requests, resolver, cache)
             if self._settings.archive_format is ArchiveFormat.OCI_DIRECTORY:
                 await self._remember_shared(outputs)
+        if all(output.outcome is Outcome.UP_TO_DATE for output in outputs):
+            await in_thread(None, partial(self._remove_left, requests))
         return PullReport(results=tuple(output.result() for output in outputs), kept=kept)
 
     def _output(self, request: OutputRequest) -> Output:
@@ -85,6 +91,12 @@ class _Run:
         except StorageError as error:
             output.fail(error)
         return output
+
+    def _remove_left(self, requests: Sequence[OutputRequest]) -> None:
+        """Thread side: what this command left if it was killed when all was done but the tidying up."""
+        identity = command_identity(requests, self._settings)
+        for parent in {Path(os.path.realpath(one.path)).parent for one in requests}:
+            remove_finished(parent, identity)
 
     def _check_distinct(self, outputs: Sequence[Output]) -> None:
         """An OCI directory takes any number of images; everything else one output."""
@@ -121,7 +133,8 @@ class _Run:
             images = []
             for request in output.request.images:
                 self._progress.start(label=str(request.reference))
-                images.append(await resolver.resolve(request))
+                locates_ahead = not await self._known.has_record(output.final, output.request)
+                images.append(await resolver.resolve(request, locates_ahead=locates_ahead))
             output.images = tuple(images)
             output.fingerprint = fingerprint(images, self._settings)
             if await self._known.is_current(output.final, output.request, output.fingerprint):

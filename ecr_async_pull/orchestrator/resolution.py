@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from ..auth.credentials import Credentials
 from ..digest import Digest
@@ -18,6 +19,7 @@ from ..registry.http import HttpSessions
 from ..registry.resolve import resolve
 from ..settings import KIB, ArchiveFormat, PullPolicy, PullSettings
 from ..store.cache import BlobCache
+from .blob_sources import BlobSources
 from .request import ImageRequest
 
 _CONCURRENT_RESOLUTIONS = 8
@@ -46,8 +48,10 @@ class Resolver:
         sessions: HttpSessions,
         credentials: Credentials,
         cache: BlobCache | None,
+        group: asyncio.TaskGroup,
     ) -> None:
-        self.sessions = sessions
+        self.sources = BlobSources(settings, client_of=self.client, storage=sessions.storage, group=group)
+        self._sessions = sessions
         self._settings = settings
         self._credentials = credentials
         self._cache = cache
@@ -59,7 +63,7 @@ class Resolver:
         if registry not in self._clients:
             self._clients[registry] = RegistryClient(
                 registry,
-                sessions=self.sessions,
+                sessions=self._sessions,
                 credentials=self._credentials,
                 plain_http=self._settings.connection.plain_http,
                 attempts=self._settings.transfer.attempts,
@@ -67,8 +71,11 @@ class Resolver:
             )
         return self._clients[registry]
 
-    async def resolve(self, request: ImageRequest) -> ResolvedImage:
-        """What the request names; raises what asking raises, `NotFoundError` offline."""
+    async def resolve(self, request: ImageRequest, *, locates_ahead: bool = False) -> ResolvedImage:
+        """What the request names; raises what asking raises, `NotFoundError` offline.
+
+        `locates_ahead`: its layers will be fetched, so begin to ask where they lie.
+        """
         async with self._slots:
             settings = self._settings
             reference = request.reference
@@ -82,6 +89,7 @@ class Resolver:
                 and settings.keep_compressed,
                 names=request.names,
                 documents=self._documents,
+                on_layers=partial(self.sources.locate_ahead, reference.registry) if locates_ahead else None,
             )
             if self._cache is not None and known is None:
                 await asyncio.to_thread(self._cache.remember_tag, str(reference), image.target)
@@ -115,4 +123,14 @@ async def open_resolver(
         settings.connection, settings.transfer, read_buffer_bytes=_READ_BUFFER_BYTES
     ) as sessions:
         credentials = Credentials(settings.connection, environment=environment, fetch=sessions.fetch_small)
-        yield Resolver(settings, sessions, credentials, cache)
+        failure: Exception | None = None
+        async with asyncio.TaskGroup() as group:
+            resolver = Resolver(settings, sessions, credentials, cache, group)
+            try:
+                yield resolver
+            except Exception as error:
+                failure = error
+            finally:
+                resolver.sources.cancel()
+        if failure is not None:
+            raise failure

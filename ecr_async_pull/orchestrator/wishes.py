@@ -15,6 +15,7 @@ from ..model.descriptor import Descriptor
 from ..model.image import Layer, PlatformImage, ResolvedImage
 from ..settings import PullSettings
 from ..transfer.sinks import Extent
+from .request import OutputRequest
 
 _WRITER_VERSION = 1
 """Raise it when the same input gives other bytes: outputs of earlier versions are no longer up to date."""
@@ -116,3 +117,9 @@ def run_identity(paths: Sequence[Path], labels: Sequence[str], settings: PullSet
             list(labels),
         ]
     )
+
+
+def command_identity(requests: Sequence[OutputRequest], settings: PullSettings) -> bytes:
+    """`run_identity` of a whole run: staging directories are named after it."""
+    labels = [str(image.reference) for request in requests for image in request.images]
+    return run_identity([request.path.absolute() for request in requests], labels, settings)

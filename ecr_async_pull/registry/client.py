@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -79,6 +80,8 @@ class RegistryClient:
         self._plain_http = plain_http
         self._attempts = attempts
         ecr = parse_ecr_host(registry)
+        self._small_blobs: dict[Digest, bytes] = {}
+        self._small_locks: dict[Digest, asyncio.Lock] = {}
         self._is_public_ecr = ecr is not None and ecr.is_public
         host = _HUB_API_HOST if registry in _HUB_HOSTS else registry
         self._base = f"{'http' if plain_http else 'https'}://{host}/v2/"
@@ -100,16 +103,22 @@ class RegistryClient:
         return await retrying(partial(self._head_digest, repository, tag), attempts=self._attempts)
 
     async def fetch_small_blob(self, repository: str, descriptor: Descriptor, *, cap_bytes: int) -> bytes:
-        """A blob of at most `cap_bytes`, whole, its size and then its digest checked."""
+        """A blob of at most `cap_bytes`, whole, its size and then its digest checked.
+
+        Fetched once for all who ask, also for those who ask meanwhile: images share configs.
+        """
         what = f"{repository}@{descriptor.digest}"
         if descriptor.size_bytes > cap_bytes:
             raise UnsupportedImageError(
                 f"{what} is {descriptor.size_bytes} bytes long where at most {cap_bytes} make sense"
             )
-        raw = await retrying(
-            partial(self._fetch_small_blob, repository, descriptor, what), attempts=self._attempts
-        )
-        check_bytes(raw, digest=descriptor.digest, size_bytes=descriptor.size_bytes, what=what)
+        async with self._small_locks.setdefault(descriptor.digest, asyncio.Lock()):
+            raw = self._small_blobs.get(descriptor.digest)
+            if raw is None:
+                fetch = partial(self._fetch_small_blob, repository, descriptor, what)
+                raw = await retrying(fetch, attempts=self._attempts)
+            check_bytes(raw, digest=descriptor.digest, size_bytes=descriptor.size_bytes, what=what)
+            self._small_blobs[descriptor.digest] = raw
         return raw
 
     @asynccontextmanager

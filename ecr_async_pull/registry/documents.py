@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,6 +36,10 @@ class DocumentStore(Protocol):
         """Keep what was verified; trouble in keeping it is the store's own."""
 
 
+LayersKnown = Callable[[str, Sequence[Descriptor]], None]
+"""Told of a repository's layers as soon as a manifest has named them, before the config is asked for."""
+
+
 @dataclass(slots=True, kw_only=True)
 class ImageReader:
     """Reads one repository; asks the registry only for what `documents` doesn't have."""
@@ -42,6 +47,7 @@ class ImageReader:
     client: RegistryClient
     repository: str
     documents: DocumentStore | None
+    on_layers: LayersKnown | None = None
     slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_CONCURRENT_REQUESTS))
 
     async def top(self, reference: ImageReference) -> Manifest | Index:
@@ -91,6 +97,8 @@ class ImageReader:
                 raise UnsupportedImageError(
                     f"{what} has encrypted layers ({layer.media_type}); pull a plain copy"
                 )
+        if self.on_layers is not None:
+            self.on_layers(self.repository, manifest.layers)
         raw = await self._small_blob(manifest.config)
         try:
             config = ImageConfig.parse(raw)

@@ -26,6 +26,9 @@ _XML_FIELD = re.compile(r"<(Code|Message)>([^<]{0,1000})</\1>")
 _LONGEST_WAIT_S = 120.0
 _CA_ADVICE = "set AWS_CA_BUNDLE or SSL_CERT_FILE to the file of the CA that signed it"
 
+_PROXY_LOST_STATUSES = (502, 503, 504)
+"""With these a proxy says that it can't reach the other side now."""
+
 
 class LinkExpired(TransientError):  # noqa: N818
     """A storage host no longer honours a link: ask the registry for another one, then go on."""
@@ -204,8 +207,11 @@ def connection_fault(error: Exception, *, host: str) -> RegistryError:
                 f"{host} does not speak TLS; --plain-http asks over HTTP, if it may be trusted"
             )
         return TransientError(f"the TLS handshake with {host} failed; try again later")
-    if isinstance(error, aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError):
-        return RegistryError(f"the proxy on the way to {host} refused; check HTTPS_PROXY and NO_PROXY")
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return TransientError(f"the proxy on the way to {host} can't be reached; check HTTPS_PROXY")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        message = f"the proxy on the way to {host} refused; check HTTPS_PROXY and NO_PROXY"
+        return TransientError(message) if error.status in _PROXY_LOST_STATUSES else RegistryError(message)
     if isinstance(error, aiohttp.ClientConnectorDNSError | socket.gaierror):
         number = getattr(error, "errno", None)
         message = f"the host {host} does not resolve; check the account, region and spelling, and the network"

@@ -88,6 +88,7 @@ class HttpSessions:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+        await asyncio.sleep(0)  # aborted TLS connections close their sockets in the loop's next round
 
     def _session(self, context: ssl.SSLContext | bool, *, limit: int) -> aiohttp.ClientSession:
         """`context` True is aiohttp's own, which has the system's CA bundle loaded already."""

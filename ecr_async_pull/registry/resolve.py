@@ -15,7 +15,7 @@ from ..model.manifest import Index, Manifest
 from ..model.platform import Platform, is_attestation, rank
 from ..model.reference import ImageReference
 from .client import RegistryClient
-from .documents import DocumentStore, ImageReader
+from .documents import DocumentStore, ImageReader, LayersKnown
 
 _DEEPEST_NESTING = 4
 _MOST_DOCUMENTS = 1000
@@ -33,6 +33,7 @@ async def resolve(
     with_attestations: bool = False,
     names: tuple[str, ...] | None = None,
     documents: DocumentStore | None = None,
+    on_layers: LayersKnown | None = None,
 ) -> ResolvedImage:
     """What `reference` names, for `platform` (None: this machine's architecture under Linux).
 
@@ -40,7 +41,9 @@ async def resolve(
     `names` None stands for the reference's own. What `documents` has isn't asked for again; a tag always is.
     Raises `PlatformError`, `UnsupportedImageError`, `IntegrityError` and what requests raise.
     """
-    reader = ImageReader(client=client, repository=reference.repository, documents=documents)
+    reader = ImageReader(
+        client=client, repository=reference.repository, documents=documents, on_layers=on_layers
+    )
     top = await reader.top(reference)
     target = Descriptor(media_type=top.media_type, digest=top.digest, size_bytes=len(top.raw))
     others: tuple[PlatformImage, ...] = ()

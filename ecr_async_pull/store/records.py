@@ -54,6 +54,10 @@ class OutputRecords:
             _LOG.debug("can't tell whether %s is up to date: %s", output_path, error)
             return False
 
+    def has(self, output_path: Path, *, key: str = "") -> bool:
+        """Something is remembered of this output, whatever became of it."""
+        return self._path(output_path, key).exists()
+
     def remember(self, output_path: Path, fingerprint: str, *, key: str = "") -> None:
         """Call when the finished output has its final name. Never raises for the disk's troubles."""
         try:

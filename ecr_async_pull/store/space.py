@@ -38,6 +38,14 @@ def check_space(needs: Mapping[Path, int]) -> None:
         _check(need)
 
 
+def allocated_bytes(path: Path) -> int:
+    """What the file takes on the disk; holes don't count, and one that isn't there takes nothing."""
+    try:
+        return path.lstat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
 def _check(need: _Need) -> None:
     if need.size_bytes <= 0:
         return

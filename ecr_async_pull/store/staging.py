@@ -57,8 +57,8 @@ class Staging:
         `request` is whatever makes two runs the same. `resumes=False` begins with an empty directory.
         Raises `StorageError`.
         """
-        name = _PREFIX + Digest.of(request).hex[:16]
-        path = parent / name
+        path = _path_of(parent, request)
+        name = path.name
         for _ in range(_ATTEMPTS):
             lock = _take(path)
             if lock is None:
@@ -99,9 +99,10 @@ class Staging:
                     entry.unlink()
         return freed
 
-    def kept_bytes(self) -> int:
-        """What the directory takes on the disk, in bytes (holes don't count)."""
-        return sum(_allocated_bytes(status) for status in _walk(self.path))
+    def kept_bytes(self, *, archives: bool = True) -> int:
+        """What the directory takes on the disk, in bytes (holes don't count), with or without `archives`."""
+        root = self.path if archives else self.path / "blobs"
+        return sum(_allocated_bytes(status) for status in _walk(root))
 
     def close(self) -> None:
         """Let go and leave everything for the next run of the same request; idempotent."""
@@ -162,6 +163,17 @@ async def hold_staging(parent: Path, request: bytes, *, resumes: bool = True) ->
         opened[0].close()
 
 
+def is_staged(parent: Path, request: bytes) -> bool:
+    """Whether a run of this request left something in `parent`, or is at work there. Blocking."""
+    return _path_of(parent, request).is_dir()
+
+
+def remove_finished(parent: Path, request: bytes) -> None:
+    """Remove what a run of this request left in `parent` when it was killed after its work. Blocking."""
+    if is_staged(parent, request):
+        remove_stale(_path_of(parent, request))
+
+
 def stale(parent: Path) -> list[StaleStaging]:
     """Our own staging directories in `parent` that no process holds, oldest first. Blocking.
 
@@ -191,6 +203,10 @@ def remove_stale(path: Path) -> bool:
         return False
     Staging(path, lock).remove()
     return True
+
+
+def _path_of(parent: Path, request: bytes) -> Path:
+    return parent / (_PREFIX + Digest.of(request).hex[:16])
 
 
 def _take(path: Path) -> ProcessLock | None:

@@ -89,6 +89,11 @@ class BlobSource:
             response = await self._respond(stack, start, end, gate)
             yield self._checked(response, start, end)
 
+    async def locate(self) -> None:
+        """Ask where the blob lies, ahead of need; raises as `open` does."""
+        async with AsyncExitStack() as stack:
+            await self._locate(stack, {"Range": "bytes=0-0"})
+
     async def _respond(
         self, stack: AsyncExitStack, start: int, end: int, gate: Gate
     ) -> aiohttp.ClientResponse:
