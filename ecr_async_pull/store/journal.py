@@ -16,12 +16,11 @@ import logging
 import os
 import struct
 import zlib
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
 from pathlib import Path
 
 from ..digest import Digest
 from ..errors import storage_errors
+from ..model.spans import Interval, Spans
 from .atomic import write_atomic
 
 _LOG = logging.getLogger(__name__)
@@ -32,48 +31,10 @@ _SPAN = struct.Struct("<QQ")
 _RECORD_BYTES = _SPAN.size + _CHECKSUM.size
 _HEADER_BYTES = _HEADER.size + _CHECKSUM.size
 
-Interval = tuple[int, int]
-
 
 def journal_path(partial: Path) -> Path:
     """Where the journal of the data file `partial` lies."""
     return partial.with_name(partial.name + ".journal")
-
-
-class Spans:
-    """A set of half-open byte intervals, kept merged and sorted. Neighbours that touch become one."""
-
-    __slots__ = ("_ends", "_starts")
-
-    def __init__(self, intervals: Iterable[Interval] = ()) -> None:
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-        for start, end in intervals:
-            self.add(start, end)
-
-    def add(self, start: int, end: int) -> bool:
-        """Returns False where all of it was there already."""
-        first = bisect_left(self._ends, start)
-        last = bisect_right(self._starts, end)
-        if first < last:
-            if self._starts[first] <= start and end <= self._ends[first]:
-                return False
-            start = min(start, self._starts[first])
-            end = max(end, self._ends[last - 1])
-        self._starts[first:last] = [start]
-        self._ends[first:last] = [end]
-        return True
-
-    def intervals(self) -> tuple[Interval, ...]:
-        return tuple(zip(self._starts, self._ends, strict=True))
-
-    def gaps(self, size: int) -> tuple[Interval, ...]:
-        """What of [0, size) isn't in the set."""
-        edges = zip([0, *self._ends], [*self._starts, size], strict=True)
-        return tuple((start, end) for start, end in edges if start < end)
-
-    def total(self) -> int:
-        return sum(self._ends) - sum(self._starts)
 
 
 class Journal:

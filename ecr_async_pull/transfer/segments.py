@@ -6,6 +6,8 @@ import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..model.spans import Spans
+
 
 @dataclass(slots=True)
 class Segment:
@@ -36,23 +38,11 @@ class Segments:
     ) -> None:
         self.size_bytes = size_bytes
         self._segment_bytes = segment_bytes
-        self._landed: list[tuple[int, int]] = []
-        for start, end in sorted(landed):
-            self.land(start, end)
-        self._gaps = self._missing()
+        self._landed = Spans(landed)
+        self._gaps = list(self._landed.gaps(size_bytes))
         self._urgent: list[tuple[int, int]] = []
         if urgent is not None:
             self._set_urgent(*urgent)
-
-    def _missing(self) -> list[tuple[int, int]]:
-        gaps, reached = [], 0
-        for start, end in self._landed:
-            if start > reached:
-                gaps.append((reached, start))
-            reached = end
-        if reached < self.size_bytes:
-            gaps.append((reached, self.size_bytes))
-        return gaps
 
     def _set_urgent(self, start: int, end: int) -> None:
         rest: list[tuple[int, int]] = []
@@ -68,13 +58,11 @@ class Segments:
     @property
     def front(self) -> int:
         """All bytes before this offset have landed."""
-        if self._landed and self._landed[0][0] == 0:
-            return self._landed[0][1]
-        return 0
+        return self._landed.front
 
     @property
     def landed_bytes(self) -> int:
-        return sum(end - start for start, end in self._landed)
+        return self._landed.total()
 
     @property
     def is_complete(self) -> bool:
@@ -90,10 +78,7 @@ class Segments:
 
     def has(self, start: int, end: int) -> bool:
         """Whether all of this range has landed."""
-        place = bisect.bisect_right(self._landed, (start, self.size_bytes + 1)) - 1
-        return start >= end or (
-            place >= 0 and self._landed[place][0] <= start and end <= self._landed[place][1]
-        )
+        return self._landed.has(start, end)
 
     def take(self) -> Segment | None:
         """The next range to ask for, or None if all are here or under way."""
@@ -119,21 +104,5 @@ class Segments:
 
     def land(self, start: int, end: int) -> None:
         """These bytes are on disk now."""
-        if start >= end:
-            return
-        place = bisect.bisect_left(self._landed, (start, end))
-        if place and self._landed[place - 1][1] >= start:
-            place -= 1
-            start = self._landed[place][0]
-            end = max(end, self._landed[place][1])
-            del self._landed[place]
-        while place < len(self._landed) and self._landed[place][0] <= end:
-            end = max(end, self._landed[place][1])
-            del self._landed[place]
-        self._landed.insert(place, (start, end))
-
-    def forget(self) -> None:
-        """Nothing of this blob is here: ask for all of it again."""
-        self._landed.clear()
-        self._urgent.clear()
-        self._gaps = self._missing()
+        if start < end:
+            self._landed.add(start, end)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecr_async_pull.errors import StorageError
-from ecr_async_pull.store.journal import Interval, Journal, journal_path
+from ecr_async_pull.model.spans import Interval
+from ecr_async_pull.store.journal import Journal, journal_path
 
 SIZE = 1000
 IDENTITY = "sha256:" + "0" * 64

@@ -93,13 +93,6 @@ def test_an_urgent_range_that_has_landed_is_not_asked_for() -> None:
     assert [(one.start, one.end) for one in take_all(segments)] == [(0, 900)]
 
 
-def test_what_is_forgotten_is_asked_for_whole() -> None:
-    segments = Segments(1000, segment_bytes=2000, landed=[(0, 900)])
-    segments.forget()
-    assert segments.front == segments.landed_bytes == 0
-    assert [(one.start, one.end) for one in take_all(segments)] == [(0, 1000)]
-
-
 def test_an_empty_blob_is_complete_at_once() -> None:
     segments = Segments(0, segment_bytes=100)
     assert segments.is_complete
