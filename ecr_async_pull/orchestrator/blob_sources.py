@@ -10,13 +10,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-import aiohttp
-
 from ..auth.ecr_host import parse_ecr_host
 from ..digest import Digest
 from ..errors import PullError
 from ..model.descriptor import Descriptor
 from ..registry.client import RegistryClient
+from ..registry.http import HttpSessions
 from ..settings import PullSettings
 from ..transfer.blob_source import BlobSource
 
@@ -31,12 +30,12 @@ class BlobSources:
         settings: PullSettings,
         *,
         client_of: Callable[[str], RegistryClient],
-        storage: aiohttp.ClientSession,
+        sessions: HttpSessions,
         group: asyncio.TaskGroup,
     ) -> None:
         self._settings = settings
         self._client_of = client_of
-        self._storage = storage
+        self._sessions = sessions
         self._group = group
         self._sources: dict[tuple[str, str, Digest], BlobSource] = {}
         self._slots = asyncio.Semaphore(settings.transfer.max_connections)
@@ -48,7 +47,7 @@ class BlobSources:
         if key not in self._sources:
             self._sources[key] = BlobSource(
                 client=self._client_of(registry),
-                storage=self._storage,
+                storage=self._sessions.storage,
                 repository=repository,
                 digest=descriptor.digest,
                 size_bytes=descriptor.size_bytes,

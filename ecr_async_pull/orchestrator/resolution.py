@@ -50,7 +50,7 @@ class Resolver:
         cache: BlobCache | None,
         group: asyncio.TaskGroup,
     ) -> None:
-        self.sources = BlobSources(settings, client_of=self.client, storage=sessions.storage, group=group)
+        self.sources = BlobSources(settings, client_of=self.client, sessions=sessions, group=group)
         self._sessions = sessions
         self._settings = settings
         self._credentials = credentials
