@@ -47,7 +47,8 @@ class TransferSettings:
 
     `max_connections`: connections to storage hosts at once, over all blobs. `max_workers`: threads that
     hash and inflate. `segment_bytes`: the largest range asked for in one request.
-    `limit_rate_bytes_s`: total download rate, None for no limit.
+    `limit_rate_bytes_s`: total download rate, None for no limit. `attempts`: at one range without a byte of
+    progress; with the growing waits in between, a network that is lost is given up after half a minute.
     """
 
     max_connections: int = 16
@@ -56,7 +57,7 @@ class TransferSettings:
     limit_rate_bytes_s: int | None = None
     connect_timeout_s: float = 15.0
     idle_timeout_s: float = 30.0
-    attempts: int = 6
+    attempts: int = 7
     handles_stragglers: bool = True
 
     def __post_init__(self) -> None:

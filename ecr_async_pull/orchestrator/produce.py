@@ -56,7 +56,7 @@ class Producer:
                 is_cancelled = True
                 raise
             finally:
-                kept = await in_thread(None, partial(_leave, tuple(stagings.values()), is_resumable))
+                kept = await in_thread(None, partial(_leave, tuple(stagings.values()), cache, is_resumable))
                 for path in kept if is_cancelled else ():
                     self._progress.message(f"what was fetched is kept in {path}")
             return kept
@@ -210,7 +210,7 @@ class Producer:
                 use.drop()
 
 
-def _leave(stagings: Sequence[Staging], is_resumable: bool) -> tuple[Path, ...]:
+def _leave(stagings: Sequence[Staging], cache: BlobCache | None, is_resumable: bool) -> tuple[Path, ...]:
     """Thread side: remove what no later run can use; returns what stays."""
     kept = []
     for staging in stagings:
@@ -218,6 +218,8 @@ def _leave(stagings: Sequence[Staging], is_resumable: bool) -> tuple[Path, ...]:
             kept.append(staging.path)
         else:
             staging.remove()
+    if is_resumable and cache is not None and cache.has_partials():
+        kept.append(cache.directory)
     return tuple(kept)
 
 

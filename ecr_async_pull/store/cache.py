@@ -100,6 +100,11 @@ class BlobCache:
             caller_hashes=caller_hashes,
         )
 
+    def has_partials(self) -> bool:
+        """Of some blob a part is here, for whoever goes on with it."""
+        with storage_errors("look through", self._layout.ingest_directory):
+            return bool(self._layout.partials())
+
     def is_settled(self, digest: Digest) -> bool:
         """The blob was verified since this machine started: its bytes need not be hashed again."""
         return self._index.is_settled(digest)

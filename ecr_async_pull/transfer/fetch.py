@@ -238,5 +238,5 @@ def _backoff_s(failures: int, error: TransientError) -> float:
         return error.retry_after_s
     if isinstance(error, LinkExpired) and failures == 1:
         return 0.0
-    longest = min(_LONGEST_BACKOFF_S, 0.2 * 2.0 ** (failures - 1))
+    longest = min(_LONGEST_BACKOFF_S, 0.2 * 3.0 ** (failures - 1))
     return random.uniform(longest / 2, longest)  # noqa: S311 - jitter
