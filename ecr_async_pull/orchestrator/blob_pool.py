@@ -88,10 +88,15 @@ class BlobPool:
 
     async def release(self, digests: Iterable[Digest]) -> None:
         """An output is finished: remove staged blobs that no other planned output wants."""
-        for digest in set(digests):
-            self._planned[digest] -= 1
-            if self._planned[digest] <= 0 and self._cache is None:
-                await in_thread(None, partial(_remove, self._staging.partial_blob_path(digest)))
+        given = set(digests)
+        self._planned.subtract(given)
+        if self._cache is not None:
+            return
+        unwanted = [digest for digest in given if self._planned[digest] <= 0]
+        async with asyncio.TaskGroup() as group:  # to free a gigabyte of page cache takes a tenth of a second
+            for digest in unwanted:
+                path = self._staging.partial_blob_path(digest)
+                group.create_task(in_thread(None, partial(_remove, path)))
 
     async def _run(self, entry: BlobEntry) -> None:
         try:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..deliver.file import check_target
 from ..errors import PullError, StorageError, UsageError
@@ -22,6 +23,9 @@ from .request import Outcome, OutputRequest, PullReport
 from .resolution import Resolver, open_resolver
 from .under_way import Output, fail_the_others
 from .wishes import command_identity, fingerprint
+
+if TYPE_CHECKING:
+    from .produce import Producer
 
 
 async def pull(
@@ -69,9 +73,7 @@ class _Run:
                 await self._resolve(todo, resolver)
                 todo = [output for output in todo if output.outcome is None]
                 if todo:
-                    from .produce import Producer  # heavy, and most pulls in CI find nothing to do
-
-                    producer = Producer(self._settings, self._progress, self._known)
+                    producer = _load_producer()(self._settings, self._progress, self._known)
                     kept = await producer.transfer(todo, requests, resolver, cache)
             if self._settings.archive_format is ArchiveFormat.OCI_DIRECTORY:
                 await self._remember_shared(outputs)
@@ -127,6 +129,10 @@ class _Run:
 
         async with asyncio.TaskGroup() as group:
             tasks += [group.create_task(resolve(output)) for output in outputs]
+            for output in outputs:
+                if not await self._known.has_record(output.final, output.request):
+                    await in_thread(None, _load_producer)  # while the registry is thinking
+                    break
 
     async def _resolve_output(self, output: Output, resolver: Resolver) -> None:
         try:
@@ -151,3 +157,10 @@ class _Run:
         for output in outputs:
             if output.fingerprint and output.error is None and output.outcome is not None:
                 await self._remember(output)
+
+
+def _load_producer() -> type[Producer]:
+    """Heavy, and most pulls in CI find nothing to do."""
+    from .produce import Producer
+
+    return Producer
