@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import queue
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ _READ_BYTES = 128 * KIB
 _SPLIT_DEPTH = 4
 
 _Piece = bytes | memoryview
-_Pieces = queue.Queue[_Piece | None]
+_Pieces = queue.SimpleQueue[_Piece | None]
 _Consume = Callable[[_Piece], None]
 
 
@@ -94,15 +94,21 @@ class Follower:
         if split is None or not can_split:
             self._run(limit, self._consume)
             return
-        pieces: _Pieces = queue.Queue(_SPLIT_DEPTH)
-        tail = split.submit(self._consume_all, pieces)
+        pieces: _Pieces = queue.SimpleQueue()
+        room: queue.SimpleQueue[None] = queue.SimpleQueue()  # one token a piece that may be on its way
+        for _ in range(_SPLIT_DEPTH):
+            room.put(None)
+
+        def hand_over(piece: _Piece) -> None:
+            room.get()
+            pieces.put(piece)
+
+        tail = split.submit(self._consume_all, pieces, room)
         try:
-            self._run(limit, lambda piece: self._hand_over(piece, pieces, tail))
+            self._run(limit, hand_over)
         finally:
-            _put(None, pieces, tail)
-            error = tail.exception()
-            if error is not None:  # what stopped that thread is why this one had to stop
-                raise error
+            pieces.put(None)
+            tail.result()
 
     def _run(self, limit: int, consume: _Consume) -> None:
         plan, position = self.plan, self.processed_bytes
@@ -129,14 +135,18 @@ class Follower:
             sink.write(piece)
         self.tar_size_bytes += len(piece)
 
-    def _consume_all(self, pieces: _Pieces) -> None:
+    def _consume_all(self, pieces: _Pieces, room: queue.SimpleQueue[None]) -> None:
+        """Thread side of the second thread: takes every piece, even once one of them can't be written."""
+        error: Exception | None = None
         while (piece := pieces.get()) is not None:
-            self._consume(piece)
-
-    @staticmethod
-    def _hand_over(piece: _Piece, pieces: _Pieces, tail: Future[None]) -> None:
-        if not _put(piece, pieces, tail):
-            raise IntegrityError("the writing thread has stopped")  # replaced by that thread's own error
+            if error is None:
+                try:
+                    self._consume(piece)
+                except Exception as fault:
+                    error = fault
+            room.put(None)
+        if error is not None:
+            raise error
 
     def finish(self) -> None:
         """Check the digests once every byte was processed. Raises `IntegrityError`."""
@@ -167,14 +177,3 @@ class Follower:
             self._fd = -1
         for sink in self._sinks:
             sink.close()
-
-
-def _put(piece: _Piece | None, pieces: _Pieces, tail: Future[None]) -> bool:
-    """Put into a bounded queue whose reader may have died; False if it has."""
-    while not tail.done():
-        try:
-            pieces.put(piece, timeout=0.5)
-        except queue.Full:
-            continue
-        return True
-    return False
