@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiofiles
 import msgspec
 
 from ..errors import AuthError
@@ -71,7 +72,7 @@ class DockerConfig:
         if self._path is None:
             return None
         if self._config is None:
-            self._config = await asyncio.to_thread(_read, self._path)
+            self._config = await _read(self._path)
         config = self._config
         keys = _keys(registry)
         helper = next((config.helpers[key] for key in keys if key in (config.helpers or {})), None)  # type: ignore[index]
@@ -84,9 +85,11 @@ class DockerConfig:
         return None if auth is None else _from_wire(auth, registry=registry)
 
 
-def _read(path: Path) -> _WireConfig:
+async def _read(path: Path) -> _WireConfig:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_WireConfig)
+        async with aiofiles.open(path, "rb") as file:
+            raw = await file.read()
+        return msgspec.json.decode(raw, type=_WireConfig)
     except FileNotFoundError:
         return _WireConfig()
     except OSError as error:
