@@ -9,7 +9,6 @@ committed first, and unpacked from the cache later.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Iterable
 from functools import partial
@@ -30,8 +29,6 @@ from ..transfer.sinks import Extent, Sink
 from .blob_use import BlobEntry, BlobUse, Provided
 from .resolution import Resolver
 from .wishes import BlobWish
-
-_LOG = logging.getLogger(__name__)
 
 
 class BlobPool:

@@ -18,6 +18,7 @@ from ..registry.client import RegistryClient
 from ..registry.http import HttpSessions
 from ..settings import PullSettings
 from ..transfer.blob_source import BlobSource
+from .wishes import is_cached
 
 _LOG = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class BlobSources:
             return
         for layer in dict.fromkeys(layers):
             key = (registry, repository, layer.digest)
-            if key in self._sources or layer.urls or self._is_cached(layer.digest):
+            if key in self._sources or layer.urls or is_cached(layer.digest, self._settings):
                 continue
             task = self._group.create_task(self._locate(self.source(registry, repository, layer)))
             self._tasks.add(task)
@@ -79,7 +80,3 @@ class BlobSources:
                 await source.locate()
         except PullError as error:
             _LOG.debug("asking ahead: %s", error)
-
-    def _is_cached(self, digest: Digest) -> bool:
-        cache = self._settings.cache_dir
-        return cache is not None and (cache / "blobs" / digest.algorithm / digest.hex).exists()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..archive import formats
 from ..archive.layout import BlobContent, Member, MemberKind
+from ..archive.naming import blob_path
 from ..archive.oci import merge_index
 from ..deliver.file import current_umask
 from ..digest import Digest
@@ -85,7 +86,7 @@ async def write_directory(plan: DirectoryPlan, uses: Sequence[BlobUse], settings
 
 
 def _is_there(directory: Path, digest: Digest, size_bytes: int) -> bool:
-    path = directory / "blobs" / digest.algorithm / digest.hex
+    path = directory / blob_path(digest)
     try:
         return path.stat().st_size == size_bytes and hash_file(path, digest.algorithm)[0] == digest
     except OSError:

@@ -26,7 +26,7 @@ from .oci_output import plan_directory, write_directory
 from .request import Outcome, OutputRequest
 from .resolution import Resolver
 from .under_way import Output, fail_the_others
-from .wishes import command_identity
+from .wishes import command_identity, is_cached
 
 _MOST_ACTIVE_BLOBS = 512
 
@@ -121,13 +121,9 @@ class Producer:
         have = 0
         if self._settings.cache_dir is None:
             have = sum(one.kept_bytes(archives=not self._settings.inflates) for one in stagings.values())
-        missing = sum(size for digest, size in blobs.items() if not self._is_cached(digest))
+        missing = sum(size for digest, size in blobs.items() if not is_cached(digest, self._settings))
         needs[place] = needs.get(place, 0) + max(0, missing - have)
         return needs
-
-    def _is_cached(self, digest: Digest) -> bool:
-        directory = self._settings.cache_dir
-        return directory is not None and (directory / "blobs" / digest.algorithm / digest.hex).exists()
 
     async def _produce(
         self,

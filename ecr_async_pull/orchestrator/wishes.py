@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from ..archive.layout import Form
+from ..archive.naming import blob_path
 from ..digest import Digest
 from ..errors import IntegrityError, UnsupportedImageError
 from ..model.descriptor import Descriptor
@@ -123,3 +124,8 @@ def command_identity(requests: Sequence[OutputRequest], settings: PullSettings) 
     """`run_identity` of a whole run: staging directories are named after it."""
     labels = [str(image.reference) for request in requests for image in request.images]
     return run_identity([request.path.absolute() for request in requests], labels, settings)
+
+
+def is_cached(digest: Digest, settings: PullSettings) -> bool:
+    """Whether the cache, if there is one, has a blob of this name; nothing of it is looked at."""
+    return settings.cache_dir is not None and (settings.cache_dir / blob_path(digest)).exists()

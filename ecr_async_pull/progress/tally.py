@@ -21,7 +21,6 @@ class BlobTally:
     here_bytes: int
     unpacked_bytes: int = 0
     shown_bytes: int = 0
-    is_started: bool = False
     is_done: bool = False
 
     def show(self) -> int:
@@ -60,14 +59,12 @@ class Tally:
         blob = self.blobs.get(digest)
         if blob is not None:
             blob.here_bytes += delta_bytes
-            blob.is_started = True
 
     def unpacked(self, *, digest: Digest, delta_bytes: int) -> None:
         self.unpacked_bytes += delta_bytes
         blob = self.blobs.get(digest)
         if blob is not None:
             blob.unpacked_bytes += delta_bytes
-            blob.is_started = True
 
     def blob_done(self, *, digest: Digest) -> None:
         blob = self.blobs.get(digest)

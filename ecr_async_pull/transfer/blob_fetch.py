@@ -83,10 +83,6 @@ class BlobFetch:
                 os.close(self.fd)
                 self.fd = -1
 
-    @property
-    def is_settled(self) -> bool:
-        return self.error is not None or self.segments.is_complete
-
     def landed(self, start: int, end: int) -> None:
         self.segments.land(start, end)
         if self.log is not None:

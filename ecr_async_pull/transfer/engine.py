@@ -147,11 +147,6 @@ class BlobTicket:
             return None  # bytes of an earlier run that a power cut may have spoilt: ask no such room for them
         return size
 
-    @property
-    def is_fetched(self) -> bool:
-        """Every stored byte has landed, unverified."""
-        return self._fetch.segments.is_complete
-
     async def fetched(self) -> None:
         """Wait for every stored byte, without verifying any. Raises what fetching raised."""
         while not self._fetch.segments.is_complete:
