@@ -6,9 +6,10 @@ sha256 of the tar against the diff_id, write to every sink. Memory: two pieces, 
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,11 @@ from .inflate import MAGIC_BYTES, Compression, Inflater, detect
 from .sinks import Sink
 
 _READ_BYTES = 128 * KIB
-_SPLIT_DEPTH = 4
+_SPLIT_DEPTH = 8
 
 _Piece = bytes | memoryview
-_Pieces = queue.SimpleQueue[_Piece | None]
-_Consume = Callable[[_Piece], None]
+_Take = Callable[[_Piece], None]
+_Tasks = queue.SimpleQueue[tuple[_Take, _Piece] | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ class Follower:
     def _begin(self) -> None:
         plan = self.plan
         self._fd = os.open(plan.path, os.O_RDONLY | os.O_CLOEXEC)
-        self._buffer = memoryview(bytearray(min(_READ_BYTES, max(plan.size_bytes, 1))))
+        self._buffer = _buffer(min(_READ_BYTES, max(plan.size_bytes, 1)))
         if not plan.inflates:
             return
         for sink in self._sinks:
@@ -84,45 +85,50 @@ class Follower:
     def advance(self, limit: int, split: Executor | None = None) -> None:
         """Process stored bytes up to the offset `limit`, all of which have landed.
 
-        With `split`, a second thread hashes and writes what this one inflates; that pool must always
-        have a thread free for it.
+        With `split`, a second thread hashes and writes what this one reads and inflates; that pool must
+        always have a thread free for it.
         Raises `IntegrityError`, OSError.
         """
         if self._fd < 0:
             self._begin()
         can_split = self._inflater is not None and self._inflater.compression is not Compression.NONE
         if split is None or not can_split:
-            self._run(limit, self._consume)
+            self._run(limit, lambda take, piece: take(piece), itertools.repeat(self._buffer))
             return
-        pieces: _Pieces = queue.SimpleQueue()
+        # One more than may be on their way to the second thread: none is read into before it was hashed.
+        buffers = itertools.cycle([self._buffer, *(_buffer(_READ_BYTES) for _ in range(_SPLIT_DEPTH))])
+        tasks: _Tasks = queue.SimpleQueue()
         room: queue.SimpleQueue[None] = queue.SimpleQueue()  # one token a piece that may be on its way
         for _ in range(_SPLIT_DEPTH):
             room.put(None)
 
-        def hand_over(piece: _Piece) -> None:
+        def hand_over(take: _Take, piece: _Piece) -> None:
             room.get()
-            pieces.put(piece)
+            tasks.put((take, piece))
 
-        tail = split.submit(self._consume_all, pieces, room)
+        tail = split.submit(_take_all, tasks, room)
         try:
-            self._run(limit, hand_over)
+            self._run(limit, hand_over, buffers)
         finally:
-            pieces.put(None)
+            tasks.put(None)
             tail.result()
 
-    def _run(self, limit: int, consume: _Consume) -> None:
+    def _run(
+        self, limit: int, do: Callable[[_Take, _Piece], None], buffers: Iterator[memoryview]
+    ) -> None:
         plan, position = self.plan, self.processed_bytes
         while position < limit:
-            got = os.preadv(self._fd, [self._buffer[: limit - position]], plan.offset + position)
+            buffer = next(buffers)
+            got = os.preadv(self._fd, [buffer[: limit - position]], plan.offset + position)
             if got == 0:
                 raise IntegrityError(f"{plan.digest}: its file is {limit - position} bytes short")
-            view = self._buffer[:got]
+            view = buffer[:got]
             if self._stored is not None:
-                self._stored.update(view)
+                do(self._stored.update, view)
             if self._inflater is not None:
                 try:
                     for piece in self._inflater.feed(view):
-                        consume(piece)
+                        do(self._consume, piece)
                 except IntegrityError as error:
                     raise IntegrityError(f"layer {plan.digest}: {error}; nothing of it was kept") from error
             position += got
@@ -134,19 +140,6 @@ class Follower:
         for sink in self._sinks:
             sink.write(piece)
         self.tar_size_bytes += len(piece)
-
-    def _consume_all(self, pieces: _Pieces, room: queue.SimpleQueue[None]) -> None:
-        """Thread side of the second thread: takes every piece, even once one of them can't be written."""
-        error: Exception | None = None
-        while (piece := pieces.get()) is not None:
-            if error is None:
-                try:
-                    self._consume(piece)
-                except Exception as fault:
-                    error = fault
-            room.put(None)
-        if error is not None:
-            raise error
 
     def finish(self) -> None:
         """Check the digests once every byte was processed. Raises `IntegrityError`."""
@@ -177,3 +170,22 @@ class Follower:
             self._fd = -1
         for sink in self._sinks:
             sink.close()
+
+
+def _take_all(tasks: _Tasks, room: queue.SimpleQueue[None]) -> None:
+    """The second thread: takes every piece, even once one of them can't be written."""
+    error: Exception | None = None
+    while (task := tasks.get()) is not None:
+        take, piece = task
+        if error is None:
+            try:
+                take(piece)
+            except Exception as fault:
+                error = fault
+        room.put(None)
+    if error is not None:
+        raise error
+
+
+def _buffer(size_bytes: int) -> memoryview:
+    return memoryview(bytearray(size_bytes))
