@@ -51,7 +51,7 @@ class TransferSettings:
     progress; with the growing waits in between, a network that is lost is given up after half a minute.
     """
 
-    max_connections: int = 16
+    max_connections: int = 32
     max_workers: int = 0
     segment_bytes: int = 8 * MIB
     limit_rate_bytes_s: int | None = None

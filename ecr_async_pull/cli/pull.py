@@ -77,7 +77,7 @@ def add_connection_options(parser: argparse.ArgumentParser) -> None:
 def add_transfer_options(parser: argparse.ArgumentParser) -> None:
     """Limits that nobody needs to change."""
     group = parser.add_argument_group("limits (the defaults need no tuning)")
-    group.add_argument("--max-connections", type=int, metavar="N", help="to storage hosts at once (16)")
+    group.add_argument("--max-connections", type=int, metavar="N", help="to storage hosts at once (32)")
     group.add_argument("--max-workers", type=int, metavar="N", help="threads that hash and inflate (cores)")
     group.add_argument("--segment-size", metavar="SIZE", help="largest range of one request (8MiB)")
     group.add_argument("--limit-rate", metavar="SIZE", help="bytes a second, all connections together")

@@ -1,7 +1,8 @@
 """Where the blobs of a run come from: one source a blob and repository, shared by all who want it.
 
-Where a layer lies is asked for as soon as its manifest is known, while the config is still on its way: that
-saves a round trip, and brings the connections up. Only of ECR, which always answers with a redirect.
+As soon as a manifest is known, while the config is still on its way, it is asked where the layers lie, and
+the range of each that is needed first is fetched into memory: that saves round trips, and brings the
+connections up. Only of ECR, which always answers with a redirect.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from ..errors import PullError
 from ..model.descriptor import Descriptor
 from ..registry.client import RegistryClient
 from ..registry.http import HttpSessions
-from ..settings import PullSettings
-from ..transfer.blob_source import BlobSource
+from ..settings import MIB, PullSettings
+from ..transfer.blob_source import BlobSource, FetchedAhead
+from ..transfer.engine import first_range
 from .wishes import is_cached
 
 _LOG = logging.getLogger(__name__)
+_MOST_AHEAD_BYTES = 8 * MIB
 
 
 class BlobSources:
@@ -39,8 +42,11 @@ class BlobSources:
         self._sessions = sessions
         self._group = group
         self._sources: dict[tuple[str, str, Digest], BlobSource] = {}
-        self._slots = asyncio.Semaphore(settings.transfer.max_connections)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._asking = asyncio.Semaphore(settings.transfer.max_connections)
+        self._fetching = asyncio.Semaphore(settings.transfer.max_connections)
+        self._ahead: dict[Digest, FetchedAhead] = {}
+        self._ahead_bytes = 0
+        self._tasks: set[asyncio.Task[bytes | None]] = set()
 
     def source(self, registry: str, repository: str, descriptor: Descriptor) -> BlobSource:
         """The source of this blob."""
@@ -54,29 +60,52 @@ class BlobSources:
                 size_bytes=descriptor.size_bytes,
                 urls=descriptor.urls,
                 plain_http=self._settings.connection.plain_http,
+                ahead=self._ahead,
             )
         return self._sources[key]
 
-    def locate_ahead(self, registry: str, repository: str, layers: Sequence[Descriptor]) -> None:
-        """Begin to ask where these layers lie, but for those that the cache has."""
+    def locate_ahead(
+        self, registry: str, repository: str, layers: Sequence[Descriptor], *, fetches: bool
+    ) -> None:
+        """Begin to ask where these layers lie, but for those that the cache has.
+
+        `fetches`: nothing of any blob is here yet, so the first range of each can be fetched too.
+        """
         if parse_ecr_host(registry) is None or self._settings.is_offline:
             return
         for layer in dict.fromkeys(layers):
             key = (registry, repository, layer.digest)
             if key in self._sources or layer.urls or is_cached(layer.digest, self._settings):
                 continue
-            task = self._group.create_task(self._locate(self.source(registry, repository, layer)))
+            span = self._first_range(layer) if fetches and layer.digest not in self._ahead else None
+            task = self._group.create_task(self._locate(self.source(registry, repository, layer), span))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+            if span is not None:
+                self._ahead_bytes += span[1] - span[0]
+                self._ahead[layer.digest] = FetchedAhead(start=span[0], end=span[1], task=task)
 
     def cancel(self) -> None:
         """Nobody needs to know any more."""
         for task in self._tasks:
             task.cancel()
 
-    async def _locate(self, source: BlobSource) -> None:
+    def _first_range(self, layer: Descriptor) -> tuple[int, int] | None:
+        span = first_range(
+            layer.media_type,
+            layer.size_bytes,
+            self._settings.transfer,
+            wants_tar_size=self._settings.inflates,
+        )
+        if span is None or self._ahead_bytes + span[1] - span[0] > _MOST_AHEAD_BYTES:
+            return None
+        return span
+
+    async def _locate(self, source: BlobSource, span: tuple[int, int] | None) -> bytes | None:
         try:
-            async with self._slots:
+            async with self._asking:
                 await source.locate()
+            return None if span is None else await source.read(*span, lambda: self._fetching)
         except PullError as error:
             _LOG.debug("asking ahead: %s", error)
+            return None

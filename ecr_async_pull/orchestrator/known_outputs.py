@@ -38,7 +38,7 @@ class KnownOutputs:
         )
 
     async def has_record(self, final: Path, request: OutputRequest) -> bool:
-        """Something was pulled to this output before: it may well be up to date."""
+        """What was pulled to this output before is still there: it may well be up to date."""
         if self._by_digests is None:
             return False
         return await asyncio.to_thread(self._by_digests.has, final, key=self._key(request))

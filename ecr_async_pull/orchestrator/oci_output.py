@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import Sequence
@@ -69,8 +70,13 @@ def plan_directory(images: Sequence[ResolvedImage], final: Path, settings: PullS
     return DirectoryPlan(final=final, images=tuple(images), wishes=tuple(wishes))
 
 
-async def write_directory(plan: DirectoryPlan, uses: Sequence[BlobUse], settings: PullSettings) -> None:
-    """Add the plan's images to the directory. The caller made the uses and drops them."""
+async def write_directory(
+    plan: DirectoryPlan, uses: Sequence[BlobUse], settings: PullSettings, *, after: asyncio.Event | None
+) -> None:
+    """Add the plan's images to the directory. The caller made the uses and drops them.
+
+    `after` is set when the run's images before these are in the index: its order is the command's.
+    """
     provided = await all_provided(uses)
     stored = {wish.descriptor.digest: one.stored for wish, one in zip(plan.wishes, provided, strict=True)}
     members = formats.members(
@@ -78,6 +84,8 @@ async def write_directory(plan: DirectoryPlan, uses: Sequence[BlobUse], settings
     )
     lock = ProcessLock(plan.final / _LAYOUT_FILE)
     await in_thread(None, partial(_add_blobs, plan.final, members, stored))
+    if after is not None:
+        await after.wait()
     await lock.acquire()
     try:
         await in_thread(None, partial(_add_to_index, plan.final, members))

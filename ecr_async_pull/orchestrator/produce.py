@@ -156,10 +156,10 @@ class Producer:
         active = 0
         settled = asyncio.Event()
 
-        async def produce(output: Output, blobs: int) -> None:
+        async def produce(output: Output, blobs: int, after: asyncio.Event | None) -> None:
             nonlocal active
             try:
-                await self._produce_one(output, pool)
+                await self._produce_one(output, pool, after)
                 if output.error is not None:
                     if self._settings.is_fail_fast:
                         fail_the_others(outputs)
@@ -168,9 +168,11 @@ class Producer:
                             for use in other.uses:
                                 use.drop()
             finally:
+                output.ended.set()
                 active -= blobs
                 settled.set()
 
+        last: dict[Path, asyncio.Event] = {}
         async with asyncio.TaskGroup() as group:
             for output in outputs:
                 assert output.plan is not None
@@ -181,9 +183,10 @@ class Producer:
                 if output.outcome is not None:
                     continue
                 active += blobs
-                group.create_task(produce(output, blobs))
+                group.create_task(produce(output, blobs, last.get(output.final)))
+                last[output.final] = output.ended
 
-    async def _produce_one(self, output: Output, pool: BlobPool) -> None:
+    async def _produce_one(self, output: Output, pool: BlobPool, after: asyncio.Event | None) -> None:
         plan = output.plan
         assert plan is not None
         output.began_at = time.monotonic()
@@ -193,7 +196,7 @@ class Producer:
             if isinstance(plan, ArchivePlan):
                 await write_archive(plan, output.uses, self._settings)
             else:
-                await write_directory(plan, output.uses, self._settings)
+                await write_directory(plan, output.uses, self._settings, after=after)
             # With --fail-fast another's failure may have been faster than the end of this one: it is there.
             output.outcome, output.error = Outcome.PULLED, None
             await self._known.remember(output.final, output.request, output.fingerprint)

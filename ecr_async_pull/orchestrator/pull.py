@@ -16,11 +16,11 @@ from ..errors import PullError, StorageError, UsageError
 from ..progress.events import NoProgress, Progress
 from ..settings import ArchiveFormat, PullPolicy, PullSettings
 from ..store.cache import BlobCache
-from ..store.staging import remove_finished
+from ..store.staging import is_staged, remove_finished
 from ..transfer.offload import in_thread
 from .known_outputs import KnownOutputs
 from .request import Outcome, OutputRequest, PullReport
-from .resolution import Resolver, open_resolver
+from .resolution import Ahead, Resolver, open_resolver
 from .under_way import Output, fail_the_others
 from .wishes import command_identity, fingerprint
 
@@ -52,6 +52,8 @@ class _Run:
         self._known = KnownOutputs(settings)
 
     async def run(self, requests: Sequence[OutputRequest]) -> PullReport:
+        self._identity = command_identity(requests, self._settings)
+        self._parents = {Path(os.path.realpath(one.path)).parent for one in requests}
         outputs = [self._output(request) for request in requests]
         self._check_distinct(outputs)
         if self._settings.is_fail_fast:
@@ -78,7 +80,7 @@ class _Run:
             if self._settings.archive_format is ArchiveFormat.OCI_DIRECTORY:
                 await self._remember_shared(outputs)
         if all(output.outcome is Outcome.UP_TO_DATE for output in outputs):
-            await in_thread(None, partial(self._remove_left, requests))
+            await in_thread(None, self._remove_left)
         return PullReport(results=tuple(output.result() for output in outputs), kept=kept)
 
     def _output(self, request: OutputRequest) -> Output:
@@ -94,11 +96,10 @@ class _Run:
             output.fail(error)
         return output
 
-    def _remove_left(self, requests: Sequence[OutputRequest]) -> None:
+    def _remove_left(self) -> None:
         """Thread side: what this command left if it was killed when all was done but the tidying up."""
-        identity = command_identity(requests, self._settings)
-        for parent in {Path(os.path.realpath(one.path)).parent for one in requests}:
-            remove_finished(parent, identity)
+        for parent in self._parents:
+            remove_finished(parent, self._identity)
 
     def _check_distinct(self, outputs: Sequence[Output]) -> None:
         """An OCI directory takes any number of images; everything else one output."""
@@ -139,8 +140,7 @@ class _Run:
             images = []
             for request in output.request.images:
                 self._progress.start(label=str(request.reference))
-                locates_ahead = not await self._known.has_record(output.final, output.request)
-                images.append(await resolver.resolve(request, locates_ahead=locates_ahead))
+                images.append(await resolver.resolve(request, ahead=await self._ahead(output)))
             output.images = tuple(images)
             output.fingerprint = fingerprint(images, self._settings)
             if await self._known.is_current(output.final, output.request, output.fingerprint):
@@ -148,6 +148,21 @@ class _Run:
                 await self._remember(output)
         except PullError as error:
             output.fail(error)
+
+    async def _ahead(self, output: Output) -> Ahead:
+        """How sure it is that this output's layers will be fetched, and fetched whole."""
+        settings = self._settings
+        if await self._known.has_record(output.final, output.request):
+            return Ahead.NOTHING
+        if settings.cache_dir is not None or settings.transfer.limit_rate_bytes_s is not None:
+            return Ahead.LOCATE
+        return Ahead.LOCATE if await in_thread(None, partial(self._has_begun, output)) else Ahead.FETCH
+
+    def _has_begun(self, output: Output) -> bool:
+        """Thread side: whether some of the blobs may be here."""
+        if self._settings.archive_format is ArchiveFormat.OCI_DIRECTORY and output.final.exists():
+            return True
+        return any(is_staged(parent, self._identity) for parent in self._parents)
 
     async def _remember(self, output: Output) -> None:
         await self._known.remember(output.final, output.request, output.fingerprint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +25,14 @@ from .request import ImageRequest
 
 _CONCURRENT_RESOLUTIONS = 8
 _READ_BUFFER_BYTES = 128 * KIB
+
+
+class Ahead(enum.Enum):
+    """Of layers that may be needed: ask nothing, ask where they lie, or fetch their first bytes too."""
+
+    NOTHING = enum.auto()
+    LOCATE = enum.auto()
+    FETCH = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +80,10 @@ class Resolver:
             )
         return self._clients[registry]
 
-    async def resolve(self, request: ImageRequest, *, locates_ahead: bool = False) -> ResolvedImage:
+    async def resolve(self, request: ImageRequest, *, ahead: Ahead = Ahead.NOTHING) -> ResolvedImage:
         """What the request names; raises what asking raises, `NotFoundError` offline.
 
-        `locates_ahead`: its layers will be fetched, so begin to ask where they lie.
+        `ahead`: what to begin with for its layers as soon as they are known.
         """
         async with self._slots:
             settings = self._settings
@@ -89,7 +98,9 @@ class Resolver:
                 and settings.keep_compressed,
                 names=request.names,
                 documents=self._documents,
-                on_layers=partial(self.sources.locate_ahead, reference.registry) if locates_ahead else None,
+                on_layers=None
+                if ahead is Ahead.NOTHING
+                else partial(self.sources.locate_ahead, reference.registry, fetches=ahead is Ahead.FETCH),
             )
             if self._cache is not None and known is None:
                 await asyncio.to_thread(self._cache.remember_tag, str(reference), image.target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class Output:
-    """One output on its way."""
+    """One output on its way. `ended` is set when nothing more is done for it, however that went."""
 
     request: OutputRequest
     final: Path
@@ -31,6 +32,7 @@ class Output:
     uses: list[BlobUse] = field(default_factory=list)
     outcome: Outcome | None = None
     error: PullError | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     def fail(self, error: PullError) -> None:
         self.outcome, self.error = Outcome.FAILED, error

@@ -48,8 +48,8 @@ class HttpSessions:
 
     Neither follows redirects by itself (pass `allow_redirects=False`), decodes bodies, keeps cookies or
     has a total timeout; connecting and each wait for bytes are bounded. The number of connections isn't:
-    whoever makes the requests bounds them. `storage_connections` is an upper bound for the storage
-    session, 0 for none. `read_buffer_bytes` is how much of one body aiohttp may hold before it pauses.
+    whoever makes the requests bounds them. `read_buffer_bytes` is how much of one body aiohttp may hold
+    before it pauses.
     """
 
     registry: aiohttp.ClientSession
@@ -60,11 +60,9 @@ class HttpSessions:
         connection: ConnectionSettings,
         transfer: TransferSettings,
         *,
-        storage_connections: int = 0,
         read_buffer_bytes: int = MIB,
     ) -> None:
         self._connection = connection
-        self._storage_connections = storage_connections
         self._read_buffer_bytes = read_buffer_bytes
         self._timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=transfer.connect_timeout_s, sock_read=transfer.idle_timeout_s
@@ -77,10 +75,8 @@ class HttpSessions:
         if self._connection.ca_file is not None:
             context = await asyncio.to_thread(load_ca_file, self._connection.ca_file)
         async with AsyncExitStack() as stack:
-            self.registry = await stack.enter_async_context(self._session(context, limit=0))
-            self.storage = await stack.enter_async_context(
-                self._session(context, limit=self._storage_connections)
-            )
+            self.registry = await stack.enter_async_context(self._session(context))
+            self.storage = await stack.enter_async_context(self._session(context))
             self._stack = stack.pop_all()
         return self
 
@@ -90,13 +86,13 @@ class HttpSessions:
         await self._stack.aclose()
         await asyncio.sleep(0)  # aborted TLS connections close their sockets in the loop's next round
 
-    def _session(self, context: ssl.SSLContext | bool, *, limit: int) -> aiohttp.ClientSession:
+    def _session(self, context: ssl.SSLContext | bool) -> aiohttp.ClientSession:
         """`context` True is aiohttp's own, which has the system's CA bundle loaded already."""
         uses_proxies = self._connection.trusts_env_proxies and bool(getproxies_environment())
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 ssl=context,
-                limit=limit,
+                limit=0,
                 limit_per_host=0,
                 resolver=aiohttp.ThreadedResolver(),
                 ttl_dns_cache=300,

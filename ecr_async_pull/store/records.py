@@ -45,18 +45,23 @@ class OutputRecords:
 
         Never raises for the disk's troubles.
         """
-        try:
-            record = msgspec.json.decode(self._path(output_path, key).read_bytes(), type=OutputRecord)
-            return record == _observe(output_path, fingerprint, blobs=record.blobs)
-        except FileNotFoundError:
-            return False
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            _LOG.debug("can't tell whether %s is up to date: %s", output_path, error)
-            return False
+        return self._untouched(output_path, key) == fingerprint
 
     def has(self, output_path: Path, *, key: str = "") -> bool:
-        """Something is remembered of this output, whatever became of it."""
-        return self._path(output_path, key).exists()
+        """The output is, untouched, what something was remembered of."""
+        return self._untouched(output_path, key) is not None
+
+    def _untouched(self, output_path: Path, key: str) -> str | None:
+        """The fingerprint of an output that is what it was when that was remembered."""
+        try:
+            record = msgspec.json.decode(self._path(output_path, key).read_bytes(), type=OutputRecord)
+            now = _observe(output_path, record.fingerprint, blobs=record.blobs)
+            return record.fingerprint if record == now else None
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+            _LOG.debug("can't tell whether %s is up to date: %s", output_path, error)
+            return None
 
     def remember(self, output_path: Path, fingerprint: str, *, key: str = "") -> None:
         """Call when the finished output has its final name. Never raises for the disk's troubles."""

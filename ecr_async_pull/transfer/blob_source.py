@@ -2,14 +2,15 @@
 
 A registry answers a blob request with a redirect to a storage host or with the bytes themselves. The location
 is asked for once and used for all ranges; it is asked for again shortly before it expires, and when the
-storage host says that it has expired.
+storage host says that it has expired. A few bytes may be on their way before anybody asks for them
+(`FetchedAhead`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,13 +32,30 @@ _LIFE_SHARE = 0.9
 _FALLBACK_LIFE_S = 600.0
 
 
+class Content(Protocol):
+    """A body as it comes."""
+
+    async def readany(self) -> bytes:
+        """What is here, at least a byte; empty at the end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobBody:
-    """An open response: bytes from `start` on. `is_whole`: the range was ignored, everything comes."""
+    """An open answer of `host`: bytes from `start` on. `is_whole`: it ignores the range, everything comes."""
 
-    response: aiohttp.ClientResponse
+    content: Content
+    host: str
     start: int
     is_whole: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchedAhead:
+    """The bytes of one blob from `start` up to `end`, which `task` brings into memory; None if it fails."""
+
+    start: int
+    end: int
+    task: asyncio.Task[bytes | None]
 
 
 class Gate(Protocol):
@@ -53,7 +71,10 @@ class _Location:
 
 
 class BlobSource:
-    """One blob in one repository. `urls`: where a foreign layer's bytes may be had, without credentials."""
+    """One blob in one repository. `urls`: where a foreign layer's bytes may be had, without credentials.
+
+    `ahead`: what is on its way already, of all blobs of the run; used once.
+    """
 
     def __init__(
         self,
@@ -65,7 +86,9 @@ class BlobSource:
         size_bytes: int,
         urls: tuple[str, ...] = (),
         plain_http: bool = False,
+        ahead: MutableMapping[Digest, FetchedAhead] | None = None,
     ) -> None:
+        self._ahead = {} if ahead is None else ahead
         self._client = client
         self._storage = storage
         self._repository = repository
@@ -85,9 +108,41 @@ class BlobSource:
         Raises `TransientError` for what another try may not meet, otherwise `RegistryError`, `AuthError` or
         `IntegrityError`.
         """
+        piece = await self._taken_ahead(start, end)
+        if piece is not None:
+            yield BlobBody(content=_InMemory(piece), host="memory", start=start, is_whole=False)
+            return
+        async with self._open(start, end, gate) as body:
+            yield body
+
+    @asynccontextmanager
+    async def _open(self, start: int, end: int, gate: Gate) -> AsyncIterator[BlobBody]:
         async with AsyncExitStack() as stack:
             response = await self._respond(stack, start, end, gate)
             yield self._checked(response, start, end)
+
+    async def _taken_ahead(self, start: int, end: int) -> bytes | None:
+        ahead = self._ahead.get(self._digest)
+        if ahead is None or (ahead.start, ahead.end) != (start, end):
+            return None
+        await asyncio.wait([ahead.task])
+        self._ahead.pop(self._digest, None)
+        return None if ahead.task.cancelled() else ahead.task.result()
+
+    async def read(self, start: int, end: int, gate: Gate) -> bytes:
+        """These bytes, which must be few. Raises as `open` does."""
+        async with self._open(start, end, gate) as body:
+            if body.is_whole:
+                raise TransientError(f"blob {self._digest}: {body.host} ignores ranges")
+            parts: list[bytes] = []
+            missing = end - start
+            while missing > 0 and (part := await body.content.readany()):
+                parts.append(part)
+                missing -= len(part)
+            if missing != 0:
+                raise TransientError(f"{body.host} sent {end - start - missing} bytes, not {end - start}")
+            await body.content.readany()  # the end of the body, so that the connection can be used again
+            return b"".join(parts)
 
     async def locate(self) -> None:
         """Ask where the blob lies, ahead of need; raises as `open` does."""
@@ -189,11 +244,11 @@ class BlobSource:
     def _checked(self, response: aiohttp.ClientResponse, start: int, end: int) -> BlobBody:
         if response.status == 206:
             self._check_content_range(response.headers.get("Content-Range", ""), start, end)
-            return BlobBody(response=response, start=start, is_whole=False)
+            return _body(response, start, is_whole=False)
         length = response.content_length
         if length is not None and length != self._size_bytes:
             raise self._size_error(length)
-        return BlobBody(response=response, start=0, is_whole=not (start == 0 and end == self._size_bytes))
+        return _body(response, 0, is_whole=not (start == 0 and end == self._size_bytes))
 
     def _check_content_range(self, value: str, start: int, end: int) -> None:
         span, _, total = value.removeprefix("bytes ").partition("/")
@@ -210,6 +265,21 @@ class BlobSource:
             f"blob {self._digest} has {actual} bytes at its server, but the manifest says {self._size_bytes};"
             " the image has to be pushed again"
         )
+
+
+class _InMemory:
+    """A body that is here."""
+
+    def __init__(self, piece: bytes) -> None:
+        self._piece = piece
+
+    async def readany(self) -> bytes:
+        piece, self._piece = self._piece, b""
+        return piece
+
+
+def _body(response: aiohttp.ClientResponse, start: int, *, is_whole: bool) -> BlobBody:
+    return BlobBody(content=response.content, host=response.url.host or "", start=start, is_whole=is_whole)
 
 
 def _life_s(url: URL) -> float:

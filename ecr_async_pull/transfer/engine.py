@@ -20,20 +20,19 @@ from typing import Self
 from ..digest import Digest
 from ..errors import PullError, storage_errors
 from ..progress.events import Progress
-from ..settings import KIB, MIB, TransferSettings
+from ..settings import MIB, TransferSettings
 from .blob_fetch import BlobFetch, RangeLog
 from .blob_source import BlobSource
 from .fetch import Fetcher
 from .follower import Follower, FollowPlan
-from .inflate import GZIP_SIZE_BYTES, ZSTD_HEADER_BYTES, gzip_tar_size, zstd_tar_size
 from .offload import WorkerSlots, in_thread
 from .segments import Segments
 from .sinks import Sink
+from .tar_size import telling_range, told_tar_size
 
-SMALL_BLOB_BYTES = MIB
-"""Up to this size a blob is one request."""
+_SMALL_BLOB_BYTES = MIB
 _LEAST_SEGMENT_BYTES = MIB
-_TAIL_BYTES = 64 * KIB
+_SEGMENTS = 64
 _FOLLOW_LEAST_BYTES = MIB
 _FOLLOW_MOST_BYTES = 16 * MIB
 _WRITER_THREADS = 2
@@ -91,8 +90,8 @@ class BlobTicket:
 
     def _begin(self, place: Place) -> BlobFetch:
         job = self.job
-        small = job.size_bytes <= SMALL_BLOB_BYTES
-        urgent = None if small or not job.wants_tar_size else self._size_range
+        is_small = job.size_bytes <= _SMALL_BLOB_BYTES
+        urgent = None if is_small or not job.wants_tar_size else self._size_range
         fetch = BlobFetch(
             digest=job.digest,
             source=job.source,
@@ -107,20 +106,15 @@ class BlobTicket:
             log=place.log,
         )
         if fetch.segments.has_unasked:
-            self._engine.fetcher.add(fetch, is_small=small)
+            self._engine.fetcher.add(fetch, is_small=is_small)
         return fetch
 
     @property
     def _size_range(self) -> tuple[int, int] | None:
         """The bytes of the blob that tell its inflated size, where there are such."""
-        size = self.job.size_bytes
         if self.job.known_tar_size_bytes is not None:
             return None
-        if "zstd" in self.job.media_type:
-            return 0, min(size, ZSTD_HEADER_BYTES)
-        if "gzip" in self.job.media_type:
-            return max(0, size - _TAIL_BYTES), size
-        return None
+        return telling_range(self.job.media_type, self.job.size_bytes)
 
     async def guess_tar_size(self) -> int | None:
         """The inflated size in bytes as the blob itself tells it; checked later by inflating it.
@@ -139,10 +133,7 @@ class BlobTicket:
         place = self.place
         start, end = span
         piece = await in_thread(None, lambda: _read(place.path, place.offset + start, end - start))
-        if "zstd" in job.media_type:
-            size = zstd_tar_size(piece)
-        else:
-            size = gzip_tar_size(piece[-GZIP_SIZE_BYTES:], job.size_bytes)
+        size = told_tar_size(job.media_type, piece, job.size_bytes)
         if place.landed and size is not None and size > _PLAUSIBLE_RATIO * job.size_bytes:
             return None  # bytes of an earlier run that a power cut may have spoilt: ask no such room for them
         return size
@@ -254,8 +245,19 @@ class Engine:
 
     def segment_bytes(self, size_bytes: int) -> int:
         """The range to ask for in one request: several a connection for a blob fetched alone, none tiny."""
-        share = size_bytes // (4 * self._settings.max_connections)
-        return min(self._settings.segment_bytes, max(_LEAST_SEGMENT_BYTES, share))
+        return min(self._settings.segment_bytes, max(_LEAST_SEGMENT_BYTES, size_bytes // _SEGMENTS))
+
+
+def first_range(
+    media_type: str, size_bytes: int, settings: TransferSettings, *, wants_tar_size: bool
+) -> tuple[int, int] | None:
+    """The range of a blob of which nothing is known that the engine asks for before all else.
+
+    The whole of a small blob, or what tells a layer's inflated size; None where there is no such range.
+    """
+    if size_bytes <= _SMALL_BLOB_BYTES:
+        return (0, size_bytes) if 0 < size_bytes <= settings.segment_bytes else None
+    return telling_range(media_type, size_bytes) if wants_tar_size else None
 
 
 def _read(path: Path, offset: int, size_bytes: int) -> bytes:

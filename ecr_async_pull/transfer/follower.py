@@ -113,9 +113,7 @@ class Follower:
             tasks.put(None)
             tail.result()
 
-    def _run(
-        self, limit: int, do: Callable[[_Take, _Piece], None], buffers: Iterator[memoryview]
-    ) -> None:
+    def _run(self, limit: int, do: Callable[[_Take, _Piece], None], buffers: Iterator[memoryview]) -> None:
         plan, position = self.plan, self.processed_bytes
         while position < limit:
             buffer = next(buffers)

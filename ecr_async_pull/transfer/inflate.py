@@ -30,13 +30,8 @@ else:
 PIECE_BYTES = 256 * KIB
 MAGIC_BYTES = 6
 """So many first bytes decide what a blob is compressed with."""
-ZSTD_HEADER_BYTES = 18
-"""So many first bytes hold a zstd frame's header (RFC 8878, 3.1.1.1)."""
-GZIP_SIZE_BYTES = 4
 _GZIP_LONGEST_HEADER_BYTES = MIB
 _XZ_MEMORY_BYTES = 64 * MIB
-_GZIP_MAX_RATIO = 1032
-_SIZE_MODULUS = 1 << 32
 
 
 class Compression(enum.Enum):
@@ -64,27 +59,6 @@ def detect(first: bytes) -> Compression:
     if len(first) >= 4 and first[1:4] == b"\x2a\x4d\x18" and 0x50 <= first[0] <= 0x5F:
         return Compression.ZSTD
     return Compression.NONE
-
-
-def gzip_tar_size(last_four: bytes, stored_bytes: int) -> int:
-    """Guess a gzip blob's inflated size from its last four bytes (RFC 1952, ISIZE: modulo 2^32).
-
-    Exact for single-member streams whose inflated size is below 4 GiB or below `stored_bytes` + 4 GiB:
-    the smallest candidate that is not below the stored size is taken. Any guess is checked by inflating.
-    """
-    size = int.from_bytes(last_four, "little")
-    least = stored_bytes - stored_bytes // 100 - 64
-    while size < least and size + _SIZE_MODULUS <= stored_bytes * _GZIP_MAX_RATIO:
-        size += _SIZE_MODULUS
-    return size
-
-
-def zstd_tar_size(first: bytes) -> int | None:
-    """The content size that a zstd frame header names, or None where it names none."""
-    try:
-        return zstd.get_frame_info(first).decompressed_size
-    except zstd.ZstdError:
-        return None
 
 
 class _Decompressor(Protocol):

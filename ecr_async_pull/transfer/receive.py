@@ -41,12 +41,12 @@ class Receiver:
         held: list[bytes] = []
         held_bytes = 0
         write_by = 0.0  # what a killed process held is fetched again: over a slow connection hold less
-        content = body.response.content
+        content = body.content
         try:
             while chunk := await content.readany():
                 room = segment.remaining_bytes - held_bytes
                 if len(chunk) > room:
-                    raise TransientError(f"{body.response.url.host} sent more bytes than asked for")
+                    raise TransientError(f"{body.host} sent more bytes than asked for")
                 held.append(chunk)
                 held_bytes += len(chunk)
                 is_due = held_bytes >= _WRITE_BYTES or time.monotonic() >= write_by
@@ -62,7 +62,7 @@ class Receiver:
         finally:
             if held_bytes:
                 await self._write(blob, segment, held)
-        raise TransientError(f"the answer of {body.response.url.host} broke off")
+        raise TransientError(f"the answer of {body.host} broke off")
 
     async def _write(self, blob: BlobFetch, segment: Segment, pieces: list[bytes]) -> None:
         size = sum(map(len, pieces))

@@ -98,6 +98,21 @@ def test_several_images_in_one_output_share_their_layers(site: Site, form: str) 
     assert site.left() == {"out"}
 
 
+def test_a_directory_lists_a_runs_images_in_the_order_of_the_command(site: Site) -> None:
+    images = [ImageBuilder(oci=True).layer([(f"own{n}", b"%d" % n * 999)]).build() for n in range(3)]
+    references = [site.add(image, repository=f"team/app{n}") for n, image in enumerate(images)]
+    trees = set()
+    for run, slow in enumerate((0, 2)):
+        digest = images[slow].layers[0].digest
+        site.standin.faults.add(faults.Delay(0.4), server="storage", digest=digest, times=1)
+        outputs = [site.output(reference, path=f"out{run}") for reference in references]
+        assert site.pull_all(outputs, site.settings("oci")).exit_code == 0
+        index = json.loads((site.directory / f"out{run}" / "index.json").read_text())
+        assert [entry["digest"] for entry in index["manifests"]] == [each.digest for each in images]
+        trees.add(tree_digest(site.directory / f"out{run}"))
+    assert len(trees) == 1
+
+
 def test_two_references_to_one_image_are_one_image_with_two_names(site: Site) -> None:
     image = ImageBuilder().layer([("a", b"a" * 2000)]).build()
     references = [site.add(image, repository="team/one"), site.add(image, repository="team/two")]

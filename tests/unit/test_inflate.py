@@ -24,8 +24,6 @@ from ecr_async_pull.transfer.inflate import (
     Compression,
     Inflater,
     detect,
-    gzip_tar_size,
-    zstd_tar_size,
 )
 
 if sys.version_info >= (3, 14):
@@ -143,39 +141,6 @@ def test_a_skippable_frame_in_front_is_zstd() -> None:
 @pytest.mark.parametrize("first", [b"", b"\x1f", b"BZ", b"ustar\0", b"\xfd7zXZ"])
 def test_what_has_no_magic_is_plain(first: bytes) -> None:
     assert detect(first) is Compression.NONE
-
-
-def test_the_size_of_one_member_is_its_last_four_bytes() -> None:
-    stored = gzip.compress(TEXT)
-    assert gzip_tar_size(stored[-4:], len(stored)) == len(TEXT)
-
-
-def test_an_incompressible_layer_keeps_its_size() -> None:
-    data = random.Random(2).randbytes(1 << 20)
-    stored = gzip.compress(data, 1)
-    assert len(stored) > len(data)
-    assert gzip_tar_size(stored[-4:], len(stored)) == len(data)
-
-
-def test_a_layer_beyond_4_gib_is_guessed_from_what_is_stored() -> None:
-    for size, stored in (((6 << 30) + 12345, 5 << 30), ((4 << 30) + 7, 3 << 30), (3 << 30, 1 << 30)):
-        assert gzip_tar_size((size % (1 << 32)).to_bytes(4, "little"), stored) == size
-
-
-@settings(deadline=None)
-@given(st.binary(min_size=4, max_size=4), st.integers(0, 1 << 36))
-def test_any_last_bytes_give_a_guess(last_four: bytes, stored_bytes: int) -> None:
-    size = gzip_tar_size(last_four, stored_bytes)
-    assert size % (1 << 32) == int.from_bytes(last_four, "little")
-
-
-def test_a_zstd_header_may_name_the_size_or_not() -> None:
-    assert zstd_tar_size(zstd.compress(TEXT)[:18]) == len(TEXT)
-    packer = zstd.ZstdCompressor()
-    streamed = packer.compress(TEXT) + packer.flush()
-    assert zstd_tar_size(streamed[:18]) is None
-    assert zstd_tar_size(b"\x28\xb5\x2f\xfd") is None
-    assert zstd_tar_size(b"no header at all..") is None
 
 
 _WITHOUT_ISAL = """
