@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -88,6 +89,7 @@ async def _give_slots(
     placements, total_bytes = place(_members(plan.images, settings, sizes))
     await in_thread(None, partial(_check_room, plan.partial, total_bytes))
     offsets = {content.digest: one.data_offset for one, content in _blobs(placements)}
+    turn = threading.Lock()
     for wish, use in zip(plan.wishes, uses, strict=True):
         assert wish.diff_id is not None
         use.give_sink(
@@ -96,6 +98,7 @@ async def _give_slots(
                 offset=offsets[wish.diff_id],
                 slot_bytes=told[wish.diff_id],
                 spill=plan.partial.with_name(f"{plan.partial.name}.{wish.diff_id.hex}"),
+                turn=turn,
             )
         )
     return sizes

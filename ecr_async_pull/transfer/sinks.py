@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +42,14 @@ class SlotSink:
 
     A layer that turns out larger than its slot never touches its neighbour: what is there is copied to
     the file `spill`, and the rest follows there. `slot_bytes` None: nothing is known, spill at once.
+    `turn` is shared by the sinks of one archive: the kernel lets one write at a time into a file anyway,
+    and has the others spin; here they wait, and the core is another thread's.
     """
 
-    def __init__(self, *, archive: Path, offset: int, slot_bytes: int | None, spill: Path) -> None:
+    def __init__(
+        self, *, archive: Path, offset: int, slot_bytes: int | None, spill: Path, turn: threading.Lock
+    ) -> None:
+        self._turn = turn
         self._archive = archive
         self._spill = spill
         self._slot_offset = offset
@@ -67,7 +73,8 @@ class SlotSink:
             and self._written + len(piece) > self._slot_bytes
         ):
             self._begin_spill()
-        write_at(self._fd, piece, self._base + self._written)
+        with self._turn:
+            write_at(self._fd, piece, self._base + self._written)
         self._written += len(piece)
 
     @property

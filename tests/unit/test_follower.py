@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,7 +42,11 @@ def plan(
 
 def sink(directory: Path, *, name: str = "archive", offset: int = 1000) -> SlotSink:
     return SlotSink(
-        archive=directory / name, offset=offset, slot_bytes=len(TAR), spill=directory / f"{name}.s"
+        archive=directory / name,
+        offset=offset,
+        slot_bytes=len(TAR),
+        spill=directory / f"{name}.s",
+        turn=threading.Lock(),
     )
 
 
@@ -96,7 +101,9 @@ def test_a_file_shorter_than_the_blob_is_refused(tmp_path: Path) -> None:
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("is_split", [False, True])
 def test_a_disk_that_takes_no_more_ends_both_threads(tmp_path: Path, is_split: bool) -> None:
-    full = SlotSink(archive=Path("/dev/full"), offset=0, slot_bytes=len(TAR), spill=tmp_path / "s")
+    full = SlotSink(
+        archive=Path("/dev/full"), offset=0, slot_bytes=len(TAR), spill=tmp_path / "s", turn=threading.Lock()
+    )
     with ThreadPoolExecutor(1) as pool, pytest.raises(OSError, match=r"."):
         process(Follower(plan(tmp_path / "blob"), [full]), pool if is_split else None)
 
@@ -112,7 +119,9 @@ def test_damage_found_by_the_inflater_ends_the_writing_thread(tmp_path: Path) ->
 
 
 def test_an_empty_blob_is_a_layer_too(tmp_path: Path) -> None:
-    empty = SlotSink(archive=tmp_path / "a", offset=5, slot_bytes=0, spill=tmp_path / "s")
+    empty = SlotSink(
+        archive=tmp_path / "a", offset=5, slot_bytes=0, spill=tmp_path / "s", turn=threading.Lock()
+    )
     follower = Follower(plan(tmp_path / "blob", b"", diff_id=Digest.of(b"")), [empty])
     process(follower)
     assert empty.extent.size_bytes == 0

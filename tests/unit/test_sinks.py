@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,9 @@ def test_a_layer_lies_whole_somewhere_and_no_neighbour_is_touched(
     archive = directory / "archive"
     neighbours = b"N" * 1000
     archive.write_bytes(neighbours)
-    sink = SlotSink(archive=archive, offset=300, slot_bytes=slot, spill=directory / "spill")
+    sink = SlotSink(
+        archive=archive, offset=300, slot_bytes=slot, spill=directory / "spill", turn=threading.Lock()
+    )
     sink.open()
     for piece in pieces:
         sink.write(memoryview(piece))
@@ -43,7 +46,9 @@ def test_a_layer_lies_whole_somewhere_and_no_neighbour_is_touched(
 
 
 def test_a_layer_smaller_than_its_slot_says_so(tmp_path: Path) -> None:
-    sink = SlotSink(archive=tmp_path / "a", offset=512, slot_bytes=100, spill=tmp_path / "s")
+    sink = SlotSink(
+        archive=tmp_path / "a", offset=512, slot_bytes=100, spill=tmp_path / "s", turn=threading.Lock()
+    )
     sink.open()
     sink.write(b"abc")
     sink.close()
@@ -52,7 +57,9 @@ def test_a_layer_smaller_than_its_slot_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", [b"short", b"longer than its slot"])
 def test_a_sink_begun_anew_holds_only_the_second_layer(tmp_path: Path, first: bytes) -> None:
-    sink = SlotSink(archive=tmp_path / "a", offset=0, slot_bytes=8, spill=tmp_path / "s")
+    sink = SlotSink(
+        archive=tmp_path / "a", offset=0, slot_bytes=8, spill=tmp_path / "s", turn=threading.Lock()
+    )
     for content in (first, b"second"):
         sink.open()
         sink.write(content)
