@@ -31,8 +31,6 @@ from .sinks import Sink
 from .tar_size import telling_range, told_tar_size
 
 _SMALL_BLOB_BYTES = MIB
-_LEAST_SEGMENT_BYTES = MIB
-_SEGMENTS = 64
 _FOLLOW_LEAST_BYTES = MIB
 _FOLLOW_MOST_BYTES = 16 * MIB
 _WRITER_THREADS = 2
@@ -97,7 +95,6 @@ class BlobTicket:
             source=job.source,
             segments=Segments(
                 job.size_bytes,
-                segment_bytes=self._engine.segment_bytes(job.size_bytes),
                 landed=place.landed,
                 urgent=urgent,
             ),
@@ -242,10 +239,6 @@ class Engine:
     def start(self, job: BlobJob, place: Place) -> BlobTicket:
         """Begin to fetch what is missing of this blob."""
         return BlobTicket(job, place, self)
-
-    def segment_bytes(self, size_bytes: int) -> int:
-        """The range to ask for in one request: several a connection for a blob fetched alone, none tiny."""
-        return min(self._settings.segment_bytes, max(_LEAST_SEGMENT_BYTES, size_bytes // _SEGMENTS))
 
 
 def first_range(

@@ -36,6 +36,9 @@ _YOUNG_S = 0.3
 _SLOW_SHARE = 0.25
 _WORTH_S = 0.5
 _TELLING_BYTES = MIB
+_LEAST_SEGMENT_BYTES = MIB
+_GROWTH_SHARE = 16
+_TURNS_LEFT = 4
 _MOST_RESCUES = 6
 
 
@@ -57,6 +60,7 @@ class Fetcher:
         self._large: list[tuple[int, int, BlobFetch]] = []
         self._order = itertools.count()
         self._requests = 0
+        self._asked_bytes = 0
         self._open = 0
         self._open_changed = asyncio.Event()
         self._running: set[Running] = set()
@@ -102,7 +106,7 @@ class Fetcher:
     def _next(self) -> tuple[BlobFetch, Segment] | None:
         while self._small:
             blob = self._small[0]
-            segment = blob.segments.take() if blob.error is None else None
+            segment = self._take(blob)
             if segment is not None and blob.segments.has_urgent:
                 return blob, segment
             self._small.popleft()
@@ -112,11 +116,26 @@ class Fetcher:
                 return blob, segment
         while self._large:
             blob = self._large[0][2]
-            segment = blob.segments.take() if blob.error is None else None
+            segment = self._take(blob)
             if segment is not None:
                 return blob, segment
             heapq.heappop(self._large)
         return None
+
+    def _take(self, blob: BlobFetch) -> Segment | None:
+        """The next range of this blob: the less is left to ask for, the smaller, so that all end together.
+
+        A run's first ranges are small too: unpacking begins when the first of them is here.
+        """
+        if blob.error is not None:
+            return None
+        left_bytes = sum(each.segments.unasked_bytes for _, _, each in self._large)
+        share = left_bytes // (_TURNS_LEFT * self.budget.limit)
+        size = max(_LEAST_SEGMENT_BYTES, min(share, self._asked_bytes // _GROWTH_SHARE))
+        segment = blob.segments.take(min(size, self._settings.segment_bytes))
+        if segment is not None:
+            self._asked_bytes += segment.remaining_bytes
+        return segment
 
     async def _fetch(self, blob: BlobFetch, segment: Segment) -> None:
         try:
@@ -183,7 +202,7 @@ class Fetcher:
         """The server ignores Range: this one response brings everything, other requests for the blob stop."""
         self._progress.message(f"{blob.digest.short}: the server ignores ranges, going on with one stream")
         blob.is_stream = True
-        while blob.segments.take() is not None:
+        while blob.segments.take(blob.segments.size_bytes) is not None:
             pass
         for other in list(blob.under_way):
             if other is not running:

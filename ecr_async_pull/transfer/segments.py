@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -32,12 +31,10 @@ class Segments:
         self,
         size_bytes: int,
         *,
-        segment_bytes: int,
         landed: Iterable[tuple[int, int]] = (),
         urgent: tuple[int, int] | None = None,
     ) -> None:
         self.size_bytes = size_bytes
-        self._segment_bytes = segment_bytes
         self._landed = Spans(landed)
         self._gaps = list(self._landed.gaps(size_bytes))
         self._urgent: list[tuple[int, int]] = []
@@ -80,14 +77,18 @@ class Segments:
         """Whether all of this range has landed."""
         return self._landed.has(start, end)
 
-    def take(self) -> Segment | None:
-        """The next range to ask for, or None if all are here or under way."""
+    @property
+    def unasked_bytes(self) -> int:
+        return sum(end - start for start, end in (*self._urgent, *self._gaps))
+
+    def take(self, segment_bytes: int) -> Segment | None:
+        """The next range to ask for, of about `segment_bytes`; None if all are here or under way."""
         if self._urgent:
             start, end = self._urgent.pop(0)
         elif self._gaps:
             start, gap_end = self._gaps[0]
-            end = min(gap_end, start + self._segment_bytes)
-            if gap_end - end < self._segment_bytes // 4:
+            end = min(gap_end, start + segment_bytes)
+            if gap_end - end < segment_bytes // 4:
                 end = gap_end  # no crumbs
             if end == gap_end:
                 del self._gaps[0]
@@ -96,11 +97,6 @@ class Segments:
         else:
             return None
         return Segment(start=start, end=end, position=start)
-
-    def give_back(self, segment: Segment) -> None:
-        """What is left of this segment has to be asked for again."""
-        if segment.position < segment.end:
-            bisect.insort(self._gaps, (segment.position, segment.end))
 
     def land(self, start: int, end: int) -> None:
         """These bytes are on disk now."""
