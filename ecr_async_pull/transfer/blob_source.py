@@ -125,8 +125,10 @@ class BlobSource:
         ahead = self._ahead.get(self._digest)
         if ahead is None or (ahead.start, ahead.end) != (start, end):
             return None
-        await asyncio.wait([ahead.task])
-        self._ahead.pop(self._digest, None)
+        try:
+            await asyncio.wait([ahead.task])
+        finally:  # left by whoever found this too slow: the next try makes a request of its own
+            self._ahead.pop(self._digest, None)
         return None if ahead.task.cancelled() else ahead.task.result()
 
     async def read(self, start: int, end: int, gate: Gate) -> bytes:
