@@ -19,11 +19,21 @@ from ..registry.client import RegistryClient
 from ..registry.http import HttpSessions
 from ..settings import MIB, PullSettings
 from ..transfer.blob_source import BlobSource, FetchedAhead
+from ..transfer.budget import half_of
 from ..transfer.engine import first_range
+from ..transfer.fetch import SMALL_RUN_BYTES
 from .wishes import is_cached
 
 _LOG = logging.getLogger(__name__)
 _MOST_AHEAD_BYTES = 8 * MIB
+
+
+class _Slots:
+    """Places for so many requests to registries, and as many to storage hosts."""
+
+    def __init__(self, count: int) -> None:
+        self.asking = asyncio.Semaphore(count)
+        self.fetching = asyncio.Semaphore(count)
 
 
 class BlobSources:
@@ -42,8 +52,9 @@ class BlobSources:
         self._sessions = sessions
         self._group = group
         self._sources: dict[tuple[str, str, Digest], BlobSource] = {}
-        self._asking = asyncio.Semaphore(settings.transfer.max_connections)
-        self._fetching = asyncio.Semaphore(settings.transfer.max_connections)
+        self._many = _Slots(settings.transfer.max_connections)
+        self._few = _Slots(half_of(settings.transfer.max_connections))
+        self._named_bytes = 0
         self._ahead: dict[Digest, FetchedAhead] = {}
         self._ahead_bytes = 0
         self._tasks: set[asyncio.Task[bytes | None]] = set()
@@ -73,12 +84,15 @@ class BlobSources:
         """
         if parse_ecr_host(registry) is None or self._settings.is_offline:
             return
+        self._named_bytes += sum(layer.size_bytes for layer in layers)
+        slots = self._many if self._named_bytes <= SMALL_RUN_BYTES else self._few
         for layer in dict.fromkeys(layers):
             key = (registry, repository, layer.digest)
             if key in self._sources or layer.urls or is_cached(layer.digest, self._settings):
                 continue
             span = self._first_range(layer) if fetches and layer.digest not in self._ahead else None
-            task = self._group.create_task(self._locate(self.source(registry, repository, layer), span))
+            source = self.source(registry, repository, layer)
+            task = self._group.create_task(self._locate(source, span, slots))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             if span is not None:
@@ -101,11 +115,11 @@ class BlobSources:
             return None
         return span
 
-    async def _locate(self, source: BlobSource, span: tuple[int, int] | None) -> bytes | None:
+    async def _locate(self, source: BlobSource, span: tuple[int, int] | None, slots: _Slots) -> bytes | None:
         try:
-            async with self._asking:
+            async with slots.asking:
                 await source.locate()
-            return None if span is None else await source.read(*span, lambda: self._fetching)
+            return None if span is None else await source.read(*span, lambda: slots.fetching)
         except PullError as error:
             _LOG.debug("asking ahead: %s", error)
             return None

@@ -18,19 +18,25 @@ _KEPT_RATES = 32
 _MIN_RATES = 3
 
 
-class ConnectionBudget:
-    """How many connections to use now, for large requests: between 1 and `ceiling`, at most `most`.
+def half_of(connections: int) -> int:
+    """How many of so many connections may receive much: it is they that take memory."""
+    return (connections + 1) // 2
 
-    Begins with a few, and grows as long as more of them bring more bytes a second; what brought nothing is
-    taken back and tried again later. A 429, 503 or SlowDown halves the ceiling (once a second at most, as
-    one cause answers on many connections), a run of successes adds one again. Small requests spend their
-    time waiting, not receiving: `ceiling` is for them.
+
+class ConnectionBudget:
+    """How many connections to use now: `ceiling` in all, at most `most`, and `limit` for large ranges.
+
+    A connection that received much holds a megabyte of memory, so where there is much to receive it is half
+    of the ceiling at most. `limit` begins with a few, and grows as long as more of them bring more bytes a
+    second; what brought nothing is taken back and tried again later. A 429, 503 or SlowDown halves both
+    (once a second at most, as one cause answers on many connections), a run of successes adds one to the
+    ceiling again.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.ceiling = most
-        self.limit = min(most, _FIRST_CONNECTIONS)
+        self.limit = min(self.half, _FIRST_CONNECTIONS)
         self._successes = 0
         self._halved_at = float("-inf")
         self._marked_bytes = 0
@@ -39,13 +45,18 @@ class ConnectionBudget:
         self._settled_limit = self.limit
         self._probe_at = 0.0
 
+    @property
+    def half(self) -> int:
+        """For large ranges, and for all requests of a run that has much to receive."""
+        return half_of(self.ceiling)
+
     def throttled(self) -> None:
         now = time.monotonic()
         self._successes = 0
         if now - self._halved_at >= _THROTTLE_PAUSE_S:
             self._halved_at = now
-            self.ceiling = max(1, min(self.ceiling, self.limit) // 2)
-            self._settle(min(self.limit, self.ceiling), now)
+            self.ceiling = max(1, min(self.ceiling, 2 * self.limit) // 2)
+            self._settle(min(self.limit, self.half), now)
 
     def succeeded(self) -> None:
         if self.ceiling < self.most:
@@ -68,9 +79,9 @@ class ConnectionBudget:
         self._marked_bytes, self._marked_at = received_bytes, now
         if self.limit > self._settled_limit and rate < self._settled_rate * _WORTH_GROWTH:
             self._settle(self._settled_limit, now)
-        elif now >= self._probe_at and self.limit < self.ceiling:
+        elif now >= self._probe_at and self.limit < self.half:
             self._settled_rate, self._settled_limit = rate, self.limit
-            self.limit = min(self.ceiling, self.limit + _GROWTH)
+            self.limit = min(self.half, self.limit + _GROWTH)
 
     def _settle(self, limit: int, now: float) -> None:
         self.limit = self._settled_limit = limit

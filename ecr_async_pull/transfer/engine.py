@@ -175,17 +175,28 @@ class BlobTicket:
         )
         follower = Follower(plan, sinks)
         try:
-            while True:
-                front = await self._front(follower.processed_bytes)
-                before = follower.processed_bytes
-                limit = min(front, before + _FOLLOW_MOST_BYTES)
-                async with engine.workers.hold(job.size_bytes - before):
-                    await in_thread(engine.threads, partial(self._advance, follower, limit))
-                engine.progress.unpacked(digest=job.digest, delta_bytes=follower.processed_bytes - before)
-                if follower.processed_bytes >= job.size_bytes:
-                    return follower.tar_size_bytes
+            is_finished = False
+            while not is_finished:
+                await self._wait_for_work(follower)
+                remaining_bytes = job.size_bytes - follower.processed_bytes
+                async with engine.workers.hold(remaining_bytes, has_begun=follower.processed_bytes > 0):
+                    is_finished = await self._follow(follower)
+            return follower.tar_size_bytes
         finally:
             await in_thread(engine.threads, follower.close)
+
+    async def _follow(self, follower: Follower) -> bool:
+        """In a worker's place: as far as bytes are here; whether that was all of them."""
+        engine, size_bytes = self._engine, self.job.size_bytes
+        while True:
+            before = follower.processed_bytes
+            limit = min(self._fetch.segments.front, before + _FOLLOW_MOST_BYTES)
+            await in_thread(engine.threads, partial(self._advance, follower, limit))
+            engine.progress.unpacked(digest=self.job.digest, delta_bytes=limit - before)
+            if limit >= size_bytes:
+                return True
+            if not self._is_worth_a_thread(limit):
+                return False
 
     def _advance(self, follower: Follower, limit: int) -> None:
         """Thread side."""
@@ -198,16 +209,18 @@ class BlobTicket:
             if limit >= self.job.size_bytes:
                 follower.finish()
 
-    async def _front(self, processed: int) -> int:
+    async def _wait_for_work(self, follower: Follower) -> None:
         """Wait until it is worth a thread's while."""
-        fetch = self._fetch
         while True:
-            if fetch.error is not None:
-                raise fetch.error
-            front = fetch.segments.front
-            if front >= self.job.size_bytes or front - processed >= _FOLLOW_LEAST_BYTES:
-                return front
-            await fetch.moved()
+            if self._fetch.error is not None:
+                raise self._fetch.error
+            if self._is_worth_a_thread(follower.processed_bytes):
+                return
+            await self._fetch.moved()
+
+    def _is_worth_a_thread(self, processed_bytes: int) -> bool:
+        front = self._fetch.segments.front
+        return front >= self.job.size_bytes or front - processed_bytes >= _FOLLOW_LEAST_BYTES
 
 
 class Engine:

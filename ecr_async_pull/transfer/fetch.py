@@ -36,6 +36,8 @@ _YOUNG_S = 0.3
 _SLOW_SHARE = 0.25
 _WORTH_S = 0.5
 _TELLING_BYTES = MIB
+SMALL_RUN_BYTES = 8 * MIB
+"""What comes to less than this spends its time waiting, not receiving."""
 _LEAST_SEGMENT_BYTES = MIB
 _GROWTH_SHARE = 16
 _TURNS_LEFT = 4
@@ -61,6 +63,7 @@ class Fetcher:
         self._order = itertools.count()
         self._requests = 0
         self._asked_bytes = 0
+        self._added_bytes = 0
         self._open = 0
         self._open_changed = asyncio.Event()
         self._running: set[Running] = set()
@@ -84,6 +87,7 @@ class Fetcher:
 
     def add(self, blob: BlobFetch, *, is_small: bool) -> None:
         """Begin to fetch what this blob lacks. `is_small`: it is one cheap request, to be made soon."""
+        self._added_bytes += blob.segments.unasked_bytes
         if is_small or blob.segments.has_urgent:
             self._small.append(blob)
         else:
@@ -95,13 +99,18 @@ class Fetcher:
 
     def _pump(self) -> None:
         """Start requests while there is room: twice for small ones, half of whose time is asking where."""
-        while self._requests < (2 * self.budget.ceiling if self._small else self.budget.limit):
+        while self._requests < (2 * self._places if self._small else self.budget.limit):
             taken = self._next()
             if taken is None:
                 return
             blob, segment = taken
             self._requests += 1
             blob.attach(self._group.create_task(self._fetch(blob, segment)))
+
+    @property
+    def _places(self) -> int:
+        """How many connections all requests together may use."""
+        return self.budget.ceiling if self._added_bytes <= SMALL_RUN_BYTES else self.budget.half
 
     def _next(self) -> tuple[BlobFetch, Segment] | None:
         while self._small:
@@ -214,7 +223,7 @@ class Fetcher:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[None]:
         """A place among the connections to storage hosts."""
-        while self._open >= self.budget.ceiling:
+        while self._open >= self._places:
             self._open_changed.clear()
             await self._open_changed.wait()
         self._open += 1

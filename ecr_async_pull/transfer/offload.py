@@ -55,12 +55,16 @@ async def first_of(*waits: Coroutine[Any, Any, object]) -> int:
 
 
 class WorkerSlots:
-    """So many places for threads that hash and inflate; the one with the most left to do goes first."""
+    """So many places for threads that hash and inflate.
+
+    What has begun goes before what hasn't, so that few are under way at a time; then the one with the most
+    left to do.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count
         self._free = count
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[bool, int, int, asyncio.Future[None]]] = []
         self._order = 0
 
     @property
@@ -69,13 +73,13 @@ class WorkerSlots:
         return self._free > 0 and not self._waiting
 
     @asynccontextmanager
-    async def hold(self, remaining_bytes: int) -> AsyncIterator[None]:
+    async def hold(self, remaining_bytes: int, *, has_begun: bool) -> AsyncIterator[None]:
         if self._free > 0:
             self._free -= 1
         else:
             turn = asyncio.get_running_loop().create_future()
             self._order += 1
-            heapq.heappush(self._waiting, (-remaining_bytes, self._order, turn))
+            heapq.heappush(self._waiting, (not has_begun, -remaining_bytes, self._order, turn))
             try:
                 await turn
             except asyncio.CancelledError:
@@ -91,7 +95,7 @@ class WorkerSlots:
 
     def _release(self) -> None:
         while self._waiting:
-            _, _, turn = heapq.heappop(self._waiting)
+            *_, turn = heapq.heappop(self._waiting)
             if not turn.done():
                 turn.set_result(None)
                 return

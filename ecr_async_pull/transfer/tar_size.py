@@ -12,7 +12,7 @@ else:
     from backports import zstd
 
 _GZIP_SIZE_BYTES = 4
-_GZIP_TAIL_BYTES = 64 * KIB
+_GZIP_TAIL_BYTES = 16 * KIB
 _GZIP_MAX_RATIO = 1032
 _SIZE_MODULUS = 1 << 32
 _ZSTD_HEADER_BYTES = 18

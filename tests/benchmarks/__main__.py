@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     output: Path = options.output
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     try:
-        with open_session(_ROOT / ".bench", scale) as session:
+        with open_session(_ROOT / ".bench", scale, skopeo=options.skopeo, crane=options.crane) as session:
             for name in options.scenario:
                 _run(session, name)
                 results.write(output, rows=session.rows, measured=session.measured, notes=session.notes)
@@ -49,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def open_session(directory: Path, scale: Scale) -> Iterator[Session]:
+def open_session(
+    directory: Path, scale: Scale, *, skopeo: Path | None = None, crane: Path | None = None
+) -> Iterator[Session]:
     """The servers, on loopback, until the end; images stay in `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="work-", dir=directory))
@@ -57,7 +59,7 @@ def open_session(directory: Path, scale: Scale) -> Iterator[Session]:
         (work / "rig").mkdir()
         (work / "links").mkdir()
         with open_rig(work / "rig") as rig, open_links(rig, work / "links") as links:
-            contenders = Contenders(rig, links, work / "home")
+            contenders = Contenders(rig, links, work / "home", skopeo=skopeo, crane=crane)
             contenders.warm_up(contenders.publish(images.tiny_layers(2), "bench/warm-up"))
             yield Session(
                 contenders=contenders,
@@ -85,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="smaller images, fewer runs")
     parser.add_argument("--runs", type=int, metavar="N", help="of each contender (3, quick 2)")
+    parser.add_argument("--skopeo", type=Path, metavar="PATH", help="another skopeo than Debian's")
+    parser.add_argument("--crane", type=Path, metavar="PATH", help="measure this crane too")
     parser.add_argument(
         "--output", type=Path, default=_ROOT / ".bench" / "results.md", metavar="FILE", help="where it goes"
     )

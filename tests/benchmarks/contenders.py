@@ -41,9 +41,16 @@ class Published:
 
 
 class Contenders:
-    """Makes contenders for images in one rig; `home` is the home directory of all of them."""
+    """Makes contenders for images in one rig; `home` is the home directory of all of them.
 
-    def __init__(self, rig: Rig, links: Links, home: Path) -> None:
+    `skopeo`: another one than Debian's. `crane`: None where there is none to measure.
+    """
+
+    def __init__(
+        self, rig: Rig, links: Links, home: Path, *, skopeo: Path | None = None, crane: Path | None = None
+    ) -> None:
+        self._skopeo = skopeo
+        self._crane = crane
         self.rig = rig
         self.links = links
         self.home = home
@@ -135,7 +142,7 @@ class Contenders:
     ) -> Contender:
         """`transport`: docker-archive or oci."""
         reference = self.reference(published)
-        skopeo = [program("skopeo", package="skopeo"), "copy", "--quiet"]
+        skopeo = [str(self._skopeo or program("skopeo", package="skopeo")), "copy", "--quiet"]
         login = ["--src-authfile", str(self.rig.docker_config / "config.json")]
 
         def command(output: Path) -> list[str]:
@@ -151,6 +158,25 @@ class Contenders:
             hosts_file=hosts_file,
             watch=watch,
         )
+
+    def crane(self, published: Published, hosts_file: Path, form: str) -> list[Contender]:
+        """`form`: tarball (docker's, layers as stored) or oci. Nobody where there is no crane."""
+        if self._crane is None:
+            return []
+        crane = [str(self._crane), "pull", "--format", form, self.reference(published)]
+        return [
+            Contender(
+                name=f"crane {form}",
+                command=lambda output: [*crane, f"{output}/image"],
+                env={
+                    "PATH": DEBIAN_PATH,
+                    "HOME": str(self.home),
+                    "SSL_CERT_FILE": str(self.rig.ca_file),
+                    "DOCKER_CONFIG": str(self.rig.docker_config),
+                },
+                hosts_file=hosts_file,
+            )
+        ]
 
     def pipeline(self, published: Published, hosts_file: Path, *, hash_name: str, packs: bool) -> Contender:
         """A shell script, two layers at a time; `hash_name`: sha256sum or openssl, which is far quicker."""

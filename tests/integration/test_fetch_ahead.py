@@ -49,7 +49,7 @@ def test_small_layers_and_what_tells_a_size_come_before_the_config(site: Site, f
     assert {each.digest for each in small} <= {each.digest for each in early}
     tail = [each.range for each in early if each.digest == large.digest]
     if form in ("docker-archive", "docker-legacy"):
-        assert tail == [(large.size_bytes - 65536, large.size_bytes - 1)]
+        assert tail == [(large.size_bytes - 16384, large.size_bytes - 1)]
     else:
         assert tail == []
     log = site.standin.log

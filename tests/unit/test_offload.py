@@ -110,14 +110,14 @@ def test_slots_go_to_who_has_the_most_left_and_none_is_lost_by_cancelling() -> N
         release = asyncio.Event()
 
         async def work(size: int, first: bool = False) -> None:
-            async with slots.hold(size):
+            async with slots.hold(abs(size), has_begun=size < 0):
                 order.append(size)
                 if first:
                     await release.wait()
 
         tasks = [asyncio.create_task(work(0, first=True))]
         await asyncio.sleep(0)
-        tasks += [asyncio.create_task(work(size)) for size in (1, 5, 3, 4)]
+        tasks += [asyncio.create_task(work(size)) for size in (1, 5, 3, 4, -2, -1)]
         await asyncio.sleep(0)
         assert slots.is_idle_elsewhere is False
         tasks[4].cancel()
@@ -126,7 +126,7 @@ def test_slots_go_to_who_has_the_most_left_and_none_is_lost_by_cancelling() -> N
         order.append(int(slots.is_idle_elsewhere))
         return order
 
-    assert asyncio.run(run()) == [0, 5, 3, 1, 1]
+    assert asyncio.run(run()) == [0, -2, -1, 5, 3, 1, 1]
 
 
 @pytest.mark.timeout(20)
@@ -136,12 +136,12 @@ def test_a_slot_given_to_one_that_is_cancelled_at_that_moment_goes_on_to_the_nex
         holding, release = asyncio.Event(), asyncio.Event()
 
         async def hold() -> None:
-            async with slots.hold(1):
+            async with slots.hold(1, has_begun=False):
                 holding.set()
                 await release.wait()
 
         async def work(size: int) -> int:
-            async with slots.hold(size):
+            async with slots.hold(abs(size), has_begun=size < 0):
                 return size
 
         holder = asyncio.create_task(hold())
