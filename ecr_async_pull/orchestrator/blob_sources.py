@@ -19,7 +19,6 @@ from ..registry.client import RegistryClient
 from ..registry.http import HttpSessions
 from ..settings import MIB, PullSettings
 from ..transfer.blob_source import BlobSource, FetchedAhead
-from ..transfer.budget import half_of
 from ..transfer.engine import first_range
 from ..transfer.fetch import SMALL_RUN_BYTES
 from .wishes import is_cached
@@ -53,7 +52,7 @@ class BlobSources:
         self._group = group
         self._sources: dict[tuple[str, str, Digest], BlobSource] = {}
         self._many = _Slots(settings.transfer.max_connections)
-        self._few = _Slots(half_of(settings.transfer.max_connections))
+        self._few = _Slots(max(1, settings.transfer.max_connections // 4))
         self._named_bytes = 0
         self._ahead: dict[Digest, FetchedAhead] = {}
         self._ahead_bytes = 0

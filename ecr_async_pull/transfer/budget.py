@@ -18,11 +18,6 @@ _KEPT_RATES = 32
 _MIN_RATES = 3
 
 
-def half_of(connections: int) -> int:
-    """How many of so many connections may receive much: it is they that take memory."""
-    return (connections + 1) // 2
-
-
 class ConnectionBudget:
     """How many connections to use now: `ceiling` in all, at most `most`, and `limit` for large ranges.
 
@@ -48,7 +43,7 @@ class ConnectionBudget:
     @property
     def half(self) -> int:
         """For large ranges, and for all requests of a run that has much to receive."""
-        return half_of(self.ceiling)
+        return (self.ceiling + 1) // 2
 
     def throttled(self) -> None:
         now = time.monotonic()
