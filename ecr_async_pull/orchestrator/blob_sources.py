@@ -19,8 +19,7 @@ from ..registry.client import RegistryClient
 from ..registry.http import HttpSessions
 from ..settings import MIB, PullSettings
 from ..transfer.blob_source import BlobSource, FetchedAhead
-from ..transfer.engine import first_range
-from ..transfer.fetch import SMALL_RUN_BYTES
+from ..transfer.segments import SMALL_RUN_BYTES, first_range
 from .wishes import is_cached
 
 _LOG = logging.getLogger(__name__)
@@ -107,7 +106,7 @@ class BlobSources:
         span = first_range(
             layer.media_type,
             layer.size_bytes,
-            self._settings.transfer,
+            most_bytes=self._settings.transfer.segment_bytes,
             wants_tar_size=self._settings.inflates,
         )
         if span is None or self._ahead_bytes + span[1] - span[0] > _MOST_AHEAD_BYTES:

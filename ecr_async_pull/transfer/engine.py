@@ -26,11 +26,10 @@ from .blob_source import BlobSource
 from .fetch import Fetcher
 from .follower import Follower, FollowPlan
 from .offload import WorkerSlots, in_thread
-from .segments import Segments
+from .segments import SMALL_BLOB_BYTES, Segments
 from .sinks import Sink
 from .tar_size import telling_range, told_tar_size
 
-_SMALL_BLOB_BYTES = MIB
 _FOLLOW_LEAST_BYTES = MIB
 _FOLLOW_MOST_BYTES = 16 * MIB
 _WRITER_THREADS = 2
@@ -88,7 +87,7 @@ class BlobTicket:
 
     def _begin(self, place: Place) -> BlobFetch:
         job = self.job
-        is_small = job.size_bytes <= _SMALL_BLOB_BYTES
+        is_small = job.size_bytes <= SMALL_BLOB_BYTES
         urgent = None if is_small or not job.wants_tar_size else self._size_range
         fetch = BlobFetch(
             digest=job.digest,
@@ -252,18 +251,6 @@ class Engine:
     def start(self, job: BlobJob, place: Place) -> BlobTicket:
         """Begin to fetch what is missing of this blob."""
         return BlobTicket(job, place, self)
-
-
-def first_range(
-    media_type: str, size_bytes: int, settings: TransferSettings, *, wants_tar_size: bool
-) -> tuple[int, int] | None:
-    """The range of a blob of which nothing is known that the engine asks for before all else.
-
-    The whole of a small blob, or what tells a layer's inflated size; None where there is no such range.
-    """
-    if size_bytes <= _SMALL_BLOB_BYTES:
-        return (0, size_bytes) if 0 < size_bytes <= settings.segment_bytes else None
-    return telling_range(media_type, size_bytes) if wants_tar_size else None
 
 
 def _read(path: Path, offset: int, size_bytes: int) -> bytes:

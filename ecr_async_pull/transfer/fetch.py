@@ -27,7 +27,7 @@ from ..settings import MIB, TransferSettings
 from .blob_fetch import BlobFetch, Running
 from .budget import ConnectionBudget, RateLimit, Rates
 from .receive import Receiver
-from .segments import Segment
+from .segments import SMALL_RUN_BYTES, Segment
 
 _LOG = logging.getLogger(__name__)
 _LONGEST_BACKOFF_S = 20.0
@@ -36,8 +36,6 @@ _YOUNG_S = 0.3
 _SLOW_SHARE = 0.25
 _WORTH_S = 0.5
 _TELLING_BYTES = MIB
-SMALL_RUN_BYTES = 8 * MIB
-"""What comes to less than this spends its time waiting, not receiving."""
 _LEAST_SEGMENT_BYTES = MIB
 _GROWTH_SHARE = 16
 _TURNS_LEFT = 4

@@ -6,6 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..model.spans import Spans
+from ..settings import MIB
+from .tar_size import telling_range
+
+SMALL_BLOB_BYTES = MIB
+"""Up to this size a blob is one request."""
+SMALL_RUN_BYTES = 8 * MIB
+"""What comes to less than this in all spends its time waiting, not receiving."""
 
 
 @dataclass(slots=True)
@@ -102,3 +109,16 @@ class Segments:
         """These bytes are on disk now."""
         if start < end:
             self._landed.add(start, end)
+
+
+def first_range(
+    media_type: str, size_bytes: int, *, most_bytes: int, wants_tar_size: bool
+) -> tuple[int, int] | None:
+    """The range that is asked for before all else of a blob of which nothing is here.
+
+    The whole of a small blob, or what tells a layer's inflated size; None where there is no such range of
+    at most `most_bytes`.
+    """
+    if size_bytes <= SMALL_BLOB_BYTES:
+        return (0, size_bytes) if 0 < size_bytes <= most_bytes else None
+    return telling_range(media_type, size_bytes) if wants_tar_size else None

@@ -6,11 +6,6 @@ import sys
 
 from ..settings import KIB
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
 _GZIP_SIZE_BYTES = 4
 _GZIP_TAIL_BYTES = 16 * KIB
 _GZIP_MAX_RATIO = 1032
@@ -53,6 +48,10 @@ def _gzip_tar_size(last_four: bytes, stored_bytes: int) -> int:
 
 def _zstd_tar_size(first: bytes) -> int | None:
     """The content size that a zstd frame header names, or None where it names none."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
     try:
         return zstd.get_frame_info(first).decompressed_size
     except zstd.ZstdError:
