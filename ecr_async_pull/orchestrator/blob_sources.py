@@ -17,13 +17,15 @@ from ..errors import PullError
 from ..model.descriptor import Descriptor
 from ..registry.client import RegistryClient
 from ..registry.http import HttpSessions
-from ..settings import MIB, PullSettings
+from ..settings import KIB, MIB, PullSettings
 from ..transfer.blob_source import BlobSource, FetchedAhead
 from ..transfer.segments import SMALL_RUN_BYTES, first_range
 from .wishes import is_cached
 
 _LOG = logging.getLogger(__name__)
-_MOST_AHEAD_BYTES = 8 * MIB
+_MOST_AHEAD_BYTES = 4 * MIB
+_LARGEST_AHEAD_BYTES = 64 * KIB  # a kill loses what is in memory
+_COPIES = 2
 
 
 class _Slots:
@@ -74,15 +76,17 @@ class BlobSources:
         return self._sources[key]
 
     def locate_ahead(
-        self, registry: str, repository: str, layers: Sequence[Descriptor], *, fetches: bool
+        self, registry: str, repository: str, layers: Sequence[Descriptor], *, room_bytes: int
     ) -> None:
         """Begin to ask where these layers lie, but for those that the cache has.
 
-        `fetches`: nothing of any blob is here yet, so the first range of each can be fetched too.
+        The first range of each is fetched too where all blobs find room in `room_bytes`, stored and
+        unpacked; 0 where some may be here already.
         """
         if parse_ecr_host(registry) is None or self._settings.is_offline:
             return
         self._named_bytes += sum(layer.size_bytes for layer in layers)
+        fetches = _COPIES * self._named_bytes <= room_bytes
         slots = self._many if self._named_bytes <= SMALL_RUN_BYTES else self._few
         for layer in dict.fromkeys(layers):
             key = (registry, repository, layer.digest)
@@ -106,7 +110,7 @@ class BlobSources:
         span = first_range(
             layer.media_type,
             layer.size_bytes,
-            most_bytes=self._settings.transfer.segment_bytes,
+            most_bytes=min(self._settings.transfer.segment_bytes, _LARGEST_AHEAD_BYTES),
             wants_tar_size=self._settings.inflates,
         )
         if span is None or self._ahead_bytes + span[1] - span[0] > _MOST_AHEAD_BYTES:

@@ -16,11 +16,12 @@ from ..errors import PullError, StorageError, UsageError
 from ..progress.events import NoProgress, Progress
 from ..settings import ArchiveFormat, PullPolicy, PullSettings
 from ..store.cache import BlobCache
+from ..store.space import room_bytes
 from ..store.staging import is_staged, remove_finished
 from ..transfer.offload import in_thread
 from .known_outputs import KnownOutputs
 from .request import Outcome, OutputRequest, PullReport
-from .resolution import Ahead, Resolver, open_resolver
+from .resolution import Resolver, open_resolver
 from .under_way import Output, fail_the_others
 from .wishes import command_identity, fingerprint
 
@@ -140,7 +141,8 @@ class _Run:
             images = []
             for request in output.request.images:
                 self._progress.start(label=str(request.reference))
-                images.append(await resolver.resolve(request, ahead=await self._ahead(output)))
+                room = await self._room_ahead(output)
+                images.append(await resolver.resolve(request, room_ahead_bytes=room))
             output.images = tuple(images)
             output.fingerprint = fingerprint(images, self._settings)
             if await self._known.is_current(output.final, output.request, output.fingerprint):
@@ -149,20 +151,23 @@ class _Run:
         except PullError as error:
             output.fail(error)
 
-    async def _ahead(self, output: Output) -> Ahead:
-        """How sure it is that this output's layers will be fetched, and fetched whole."""
+    async def _room_ahead(self, output: Output) -> int | None:
+        """How much may be fetched ahead of need for this output: see `Resolver.resolve`."""
         settings = self._settings
         if await self._known.has_record(output.final, output.request):
-            return Ahead.NOTHING
+            return None
         if settings.cache_dir is not None or settings.transfer.limit_rate_bytes_s is not None:
-            return Ahead.LOCATE
-        return Ahead.LOCATE if await in_thread(None, partial(self._has_begun, output)) else Ahead.FETCH
+            return 0
+        return await in_thread(None, partial(self._room, output))
 
-    def _has_begun(self, output: Output) -> bool:
-        """Thread side: whether some of the blobs may be here."""
-        if self._settings.archive_format is ArchiveFormat.OCI_DIRECTORY and output.final.exists():
-            return True
-        return any(is_staged(parent, self._identity) for parent in self._parents)
+    def _room(self, output: Output) -> int:
+        """Thread side: the room on the disk; none where some of the blobs may be here already."""
+        is_directory = self._settings.archive_format is ArchiveFormat.OCI_DIRECTORY
+        if is_directory and output.final.exists():
+            return 0
+        if any(is_staged(parent, self._identity) for parent in self._parents):
+            return 0
+        return room_bytes(output.final.parent)
 
     async def _remember(self, output: Output) -> None:
         await self._known.remember(output.final, output.request, output.fingerprint)

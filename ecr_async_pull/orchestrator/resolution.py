@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,14 +24,6 @@ from .request import ImageRequest
 
 _CONCURRENT_RESOLUTIONS = 8
 _READ_BUFFER_BYTES = 128 * KIB
-
-
-class Ahead(enum.Enum):
-    """Of layers that may be needed: ask nothing, ask where they lie, or fetch their first bytes too."""
-
-    NOTHING = enum.auto()
-    LOCATE = enum.auto()
-    FETCH = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +71,11 @@ class Resolver:
             )
         return self._clients[registry]
 
-    async def resolve(self, request: ImageRequest, *, ahead: Ahead = Ahead.NOTHING) -> ResolvedImage:
+    async def resolve(self, request: ImageRequest, *, room_ahead_bytes: int | None = None) -> ResolvedImage:
         """What the request names; raises what asking raises, `NotFoundError` offline.
 
-        `ahead`: what to begin with for its layers as soon as they are known.
+        As soon as its layers are known it is asked where they lie, unless `room_ahead_bytes` is None; and
+        their first bytes are fetched, where so much room on the disk is certainly enough for the image.
         """
         async with self._slots:
             settings = self._settings
@@ -99,8 +91,8 @@ class Resolver:
                 names=request.names,
                 documents=self._documents,
                 on_layers=None
-                if ahead is Ahead.NOTHING
-                else partial(self.sources.locate_ahead, reference.registry, fetches=ahead is Ahead.FETCH),
+                if room_ahead_bytes is None
+                else partial(self.sources.locate_ahead, reference.registry, room_bytes=room_ahead_bytes),
             )
             if self._cache is not None and known is None:
                 await asyncio.to_thread(self._cache.remember_tag, str(reference), image.target)

@@ -38,6 +38,16 @@ def check_space(needs: Mapping[Path, int]) -> None:
         _check(need)
 
 
+def room_bytes(path: Path) -> int:
+    """For how many bytes `check_space` finds room at `path`; 0 where that can't be told."""
+    try:
+        status = os.statvfs(_existing(path))
+    except OSError:
+        return 0
+    free_bytes = status.f_bavail * status.f_frsize
+    return max(0, (free_bytes - _MARGIN_BYTES) * _MARGIN_DIVISOR // (_MARGIN_DIVISOR + 1))
+
+
 def allocated_bytes(path: Path) -> int:
     """What the file takes on the disk; holes don't count, and one that isn't there takes nothing."""
     try:

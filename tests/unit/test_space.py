@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ecr_async_pull.errors import StorageError
-from ecr_async_pull.store.space import check_space
+from ecr_async_pull.store.space import check_space, room_bytes
 
 
 def free_bytes(path: Path) -> int:
@@ -46,3 +46,11 @@ def test_needs_on_two_file_systems_do_not_add_up(tmp_path: Path) -> None:
 def test_nothing_needed_is_always_there() -> None:
     check_space({Path("/proc"): 0})
     check_space({})
+
+
+def test_what_there_is_room_for_is_found_to_fit_and_no_more(tmp_path: Path) -> None:
+    room = room_bytes(tmp_path / "not" / "there")
+    assert room > 100_000_000
+    check_space({tmp_path: room - 50_000_000})
+    with pytest.raises(StorageError):
+        check_space({tmp_path: room + 50_000_000})
