@@ -26,7 +26,7 @@ from .blob_source import BlobSource
 from .fetch import Fetcher
 from .follower import Follower, FollowPlan
 from .offload import WorkerSlots, in_thread
-from .segments import SMALL_BLOB_BYTES, Segments
+from .segments import Segments, first_range
 from .sinks import Sink
 from .tar_size import telling_range, told_tar_size
 
@@ -87,39 +87,33 @@ class BlobTicket:
 
     def _begin(self, place: Place) -> BlobFetch:
         job = self.job
-        is_small = job.size_bytes <= SMALL_BLOB_BYTES
-        urgent = None if is_small or not job.wants_tar_size else self._size_range
+        urgent = first_range(
+            job.media_type,
+            job.size_bytes,
+            most_bytes=self._engine.segment_bytes,
+            wants_tar_size=job.wants_tar_size and job.known_tar_size_bytes is None,
+        )
         fetch = BlobFetch(
             digest=job.digest,
             source=job.source,
-            segments=Segments(
-                job.size_bytes,
-                landed=place.landed,
-                urgent=urgent,
-            ),
+            segments=Segments(job.size_bytes, landed=place.landed, urgent=urgent),
             path=place.path,
             offset=place.offset,
             log=place.log,
         )
         if fetch.segments.has_unasked:
-            self._engine.fetcher.add(fetch, is_small=is_small)
+            self._engine.fetcher.add(fetch)
         return fetch
-
-    @property
-    def _size_range(self) -> tuple[int, int] | None:
-        """The bytes of the blob that tell its inflated size, where there are such."""
-        if self.job.known_tar_size_bytes is not None:
-            return None
-        return telling_range(self.job.media_type, self.job.size_bytes)
 
     async def guess_tar_size(self) -> int | None:
         """The inflated size in bytes as the blob itself tells it; checked later by inflating it.
 
         Waits for the bytes that tell it. None where nothing tells it. Raises what fetching them raised.
         """
-        job, span = self.job, self._size_range
+        job = self.job
         if job.known_tar_size_bytes is not None:
             return job.known_tar_size_bytes
+        span = telling_range(job.media_type, job.size_bytes)
         if span is None:
             return job.size_bytes if job.media_type.endswith("tar") else None
         while not self._fetch.segments.has(*span):
@@ -231,7 +225,7 @@ class Engine:
         self.threads = ThreadPoolExecutor(settings.max_workers, "follow")
         self.tails = ThreadPoolExecutor(settings.max_workers, "tail")
         self._writers = ThreadPoolExecutor(_WRITER_THREADS, "write")
-        self._settings = settings
+        self.segment_bytes = settings.segment_bytes
         self.fetcher = Fetcher(settings, progress=progress, writers=self._writers)
         self._stack = AsyncExitStack()
 

@@ -60,8 +60,8 @@ class Fetcher:
         self._large: list[tuple[int, int, BlobFetch]] = []
         self._order = itertools.count()
         self._requests = 0
-        self._asked_bytes = 0
         self._added_bytes = 0
+        self._unasked_bytes = 0
         self._open = 0
         self._open_changed = asyncio.Event()
         self._running: set[Running] = set()
@@ -83,10 +83,11 @@ class Fetcher:
         self._large.clear()
         await self._stack.__aexit__(kind, error, trace)
 
-    def add(self, blob: BlobFetch, *, is_small: bool) -> None:
-        """Begin to fetch what this blob lacks. `is_small`: it is one cheap request, to be made soon."""
+    def add(self, blob: BlobFetch) -> None:
+        """Begin to fetch what this blob lacks."""
         self._added_bytes += blob.segments.unasked_bytes
-        if is_small or blob.segments.has_urgent:
+        self._unasked_bytes += blob.segments.unasked_bytes
+        if blob.segments.has_urgent:
             self._small.append(blob)
         else:
             self._push(blob)
@@ -135,13 +136,14 @@ class Fetcher:
         A run's first ranges are small too: unpacking begins when the first of them is here.
         """
         if blob.error is not None:
+            self._unasked_bytes -= blob.segments.unasked_bytes
             return None
-        left_bytes = sum(each.segments.unasked_bytes for _, _, each in self._large)
-        share = left_bytes // (_TURNS_LEFT * self.budget.limit)
-        size = max(_LEAST_SEGMENT_BYTES, min(share, self._asked_bytes // _GROWTH_SHARE))
+        asked_bytes = self._added_bytes - self._unasked_bytes
+        share = self._unasked_bytes // (_TURNS_LEFT * self.budget.limit)
+        size = max(_LEAST_SEGMENT_BYTES, min(share, asked_bytes // _GROWTH_SHARE))
         segment = blob.segments.take(min(size, self._settings.segment_bytes))
         if segment is not None:
-            self._asked_bytes += segment.remaining_bytes
+            self._unasked_bytes -= segment.remaining_bytes
         return segment
 
     async def _fetch(self, blob: BlobFetch, segment: Segment) -> None:
@@ -209,8 +211,8 @@ class Fetcher:
         """The server ignores Range: this one response brings everything, other requests for the blob stop."""
         self._progress.message(f"{blob.digest.short}: the server ignores ranges, going on with one stream")
         blob.is_stream = True
-        while blob.segments.take(blob.segments.size_bytes) is not None:
-            pass
+        while (dropped := blob.segments.take(blob.segments.size_bytes)) is not None:
+            self._unasked_bytes -= dropped.remaining_bytes
         for other in list(blob.under_way):
             if other is not running:
                 other.stop()
