@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -120,9 +120,14 @@ class _Run:
     async def _resolve(self, outputs: Sequence[Output], resolver: Resolver) -> None:
         """Ask what every reference names, and find out which outputs are that already."""
         tasks: list[asyncio.Task[None]] = []
+        loading: list[asyncio.Task[type[Producer]]] = []
+
+        def will_fetch() -> None:
+            if not loading:  # while the registry is thinking
+                loading.append(group.create_task(in_thread(None, _load_producer)))
 
         async def resolve(output: Output) -> None:
-            await self._resolve_output(output, resolver)
+            await self._resolve_output(output, resolver, will_fetch)
             if output.error is not None and self._settings.is_fail_fast:
                 fail_the_others(outputs)
                 for task in tasks:
@@ -131,17 +136,18 @@ class _Run:
 
         async with asyncio.TaskGroup() as group:
             tasks += [group.create_task(resolve(output)) for output in outputs]
-            for output in outputs:
-                if not await self._known.has_record(output.final, output.request):
-                    await in_thread(None, _load_producer)  # while the registry is thinking
-                    break
 
-    async def _resolve_output(self, output: Output, resolver: Resolver) -> None:
+    async def _resolve_output(
+        self, output: Output, resolver: Resolver, will_fetch: Callable[[], None]
+    ) -> None:
+        """`will_fetch` is called as soon as it is likely that the output isn't up to date."""
         try:
+            room = await self._room_ahead(output)
+            if room is not None:
+                will_fetch()
             images = []
             for request in output.request.images:
                 self._progress.start(label=str(request.reference))
-                room = await self._room_ahead(output)
                 images.append(await resolver.resolve(request, room_ahead_bytes=room))
             output.images = tuple(images)
             output.fingerprint = fingerprint(images, self._settings)

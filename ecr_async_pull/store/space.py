@@ -41,10 +41,9 @@ def check_space(needs: Mapping[Path, int]) -> None:
 def room_bytes(path: Path) -> int:
     """For how many bytes `check_space` finds room at `path`; 0 where that can't be told."""
     try:
-        status = os.statvfs(_existing(path))
+        free_bytes = _free_bytes(_existing(path)) or 0
     except OSError:
         return 0
-    free_bytes = status.f_bavail * status.f_frsize
     return max(0, (free_bytes - _MARGIN_BYTES) * _MARGIN_DIVISOR // (_MARGIN_DIVISOR + 1))
 
 
@@ -60,10 +59,9 @@ def _check(need: _Need) -> None:
     if need.size_bytes <= 0:
         return
     with storage_errors("look at the space of", need.paths[0]):
-        status = os.statvfs(need.paths[0])
-    if status.f_blocks == 0:
-        return  # a file system that doesn't say
-    free_bytes = status.f_bavail * status.f_frsize
+        free_bytes = _free_bytes(need.paths[0])
+    if free_bytes is None:
+        return
     wanted_bytes = need.size_bytes + need.size_bytes // _MARGIN_DIVISOR + _MARGIN_BYTES
     if free_bytes < wanted_bytes:
         places = ", ".join(sorted({str(path) for path in need.paths}))
@@ -72,6 +70,12 @@ def _check(need: _Need) -> None:
             f" {format_bytes(free_bytes)} are free; free {format_bytes(wanted_bytes - free_bytes)} more"
             " or choose a directory on another file system"
         )
+
+
+def _free_bytes(path: Path) -> int | None:
+    """What this user may still write there; None where the file system doesn't say. Raises `OSError`."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize if status.f_blocks else None
 
 
 def _existing(path: Path) -> Path:

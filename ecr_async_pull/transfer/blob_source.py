@@ -86,9 +86,9 @@ class BlobSource:
         size_bytes: int,
         urls: tuple[str, ...] = (),
         plain_http: bool = False,
-        ahead: MutableMapping[Digest, FetchedAhead] | None = None,
+        ahead: MutableMapping[Digest, FetchedAhead],
     ) -> None:
-        self._ahead = {} if ahead is None else ahead
+        self._ahead = ahead
         self._client = client
         self._storage = storage
         self._repository = repository
@@ -112,11 +112,6 @@ class BlobSource:
         if piece is not None:
             yield BlobBody(content=_InMemory(piece), host="memory", start=start, is_whole=False)
             return
-        async with self._open(start, end, gate) as body:
-            yield body
-
-    @asynccontextmanager
-    async def _open(self, start: int, end: int, gate: Gate) -> AsyncIterator[BlobBody]:
         async with AsyncExitStack() as stack:
             response = await self._respond(stack, start, end, gate)
             yield self._checked(response, start, end)
@@ -133,18 +128,15 @@ class BlobSource:
 
     async def read(self, start: int, end: int, gate: Gate) -> bytes:
         """These bytes, which must be few. Raises as `open` does."""
-        async with self._open(start, end, gate) as body:
-            if body.is_whole:
-                raise TransientError(f"blob {self._digest}: {body.host} ignores ranges")
-            parts: list[bytes] = []
-            missing = end - start
-            while missing > 0 and (part := await body.content.readany()):
-                parts.append(part)
-                missing -= len(part)
-            if missing != 0:
-                raise TransientError(f"{body.host} sent {end - start - missing} bytes, not {end - start}")
-            await body.content.readany()  # the end of the body, so that the connection can be used again
-            return b"".join(parts)
+        async with AsyncExitStack() as stack:
+            response = await self._respond(stack, start, end, gate)
+            host = response.url.host
+            if self._checked(response, start, end).is_whole:
+                raise TransientError(f"blob {self._digest}: {host} ignores ranges")
+            piece = await read_capped(response, end - start)
+            if len(piece) != end - start:
+                raise TransientError(f"{host} did not send {end - start} bytes, as asked for")
+            return piece
 
     async def locate(self) -> None:
         """Ask where the blob lies, ahead of need; raises as `open` does."""

@@ -50,7 +50,7 @@ class ConnectionBudget:
         self._successes = 0
         if now - self._halved_at >= _THROTTLE_PAUSE_S:
             self._halved_at = now
-            self.ceiling = max(1, min(self.ceiling, 2 * self.limit) // 2)
+            self.ceiling = max(1, min(self.ceiling // 2, self.limit))
             self._settle(min(self.limit, self.half), now)
 
     def succeeded(self) -> None:
