@@ -29,10 +29,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the digests; returns the exit code, the worst where references fail."""
-    from ..errors import PullError
-    from ..orchestrator.digests import current_digests
-    from ..settings import PullSettings
     from . import environment
+
+    with environment.default_bundle_unread():
+        from ..orchestrator.digests import current_digests
+    from ..errors import PullError
+    from ..settings import PullSettings
     from .image_list import listed_images
     from .running import run_command
 

@@ -121,7 +121,10 @@ def add_display_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Pull; returns the exit code."""
-    from ..orchestrator.pull import pull
+    from . import environment
+
+    with environment.default_bundle_unread():
+        from ..orchestrator.pull import pull
     from ..progress.choose import choose
     from ..progress.timings import Timings
     from . import report as reports

@@ -13,18 +13,21 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from ..progress.events import Progress
+from ..settings import MIB
 
 T = TypeVar("T")
 
 _GC_THRESHOLD = 20_000
-_M_ARENA_MAX = -8
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_KEPT_FREE_BYTES = 64 * MIB
+_LARGEST_IN_HEAP_BYTES = 16 * MIB
 _FOREIGN_LOGGERS = ("aiobotocore", "botocore", "aioboto3", "boto3", "stamina", "asyncio", "aiohttp")
 
 
 def run_command(call: Coroutine[Any, Any, T]) -> T:
     """Run to the end. SIGINT and SIGTERM cancel it, let it clean up, and raise `KeyboardInterrupt`."""
     _raise_file_limit()
-    _share_one_heap()
+    _tune_heap()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD)  # bodies come in as short-lived objects without cycles
     return asyncio.run(_interruptible(call))
@@ -52,13 +55,17 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _share_one_heap() -> None:
-    """Have all threads take memory from one heap: with one each, what one has freed is lost to the others.
+def _tune_heap() -> None:
+    """One heap for all threads, which keeps what is freed: a piece of a body lives for some milliseconds.
 
-    glibc's mallopt(3); elsewhere nothing happens.
+    With a heap a thread, what one has freed is lost to the others; and memory given back to the kernel comes
+    anew with a page fault for each 4 KiB of every piece. glibc's mallopt(3); elsewhere nothing happens.
     """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_ARENA_MAX, 1)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT_FREE_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _LARGEST_IN_HEAP_BYTES)
 
 
 class _ProgressHandler(logging.Handler):
