@@ -34,7 +34,7 @@ def _ca_bundle(environment: Mapping[str, str]) -> str | None:
 
 @contextmanager
 def default_bundle_unread() -> Iterator[None]:
-    """Around imports: aiohttp's reads the system's CA bundle, for 20 to 50 ms, which a named one makes needless.
+    """Around imports: aiohttp's reads the system's CA bundle, 20 to 50 ms, which a named one makes needless.
 
     OpenSSL is told to read the named one instead, but for as long only: what we start must not inherit that.
     """

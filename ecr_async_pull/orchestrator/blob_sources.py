@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from ..auth.ecr_host import parse_ecr_host
 from ..digest import Digest
@@ -19,6 +20,7 @@ from ..registry.client import RegistryClient
 from ..registry.http import HttpSessions
 from ..settings import KIB, MIB, PullSettings
 from ..transfer.blob_source import BlobSource, FetchedAhead
+from ..transfer.places import Places
 from ..transfer.segments import SMALL_RUN_BYTES, first_range
 from .wishes import is_cached
 
@@ -26,14 +28,6 @@ _LOG = logging.getLogger(__name__)
 _MOST_AHEAD_BYTES = 4 * MIB
 _LARGEST_AHEAD_BYTES = 64 * KIB  # a kill loses what is in memory
 _COPIES = 2
-
-
-class _Slots:
-    """Places for so many requests to registries, and as many to storage hosts."""
-
-    def __init__(self, count: int) -> None:
-        self.asking = asyncio.Semaphore(count)
-        self.fetching = asyncio.Semaphore(count)
 
 
 class BlobSources:
@@ -52,8 +46,8 @@ class BlobSources:
         self._sessions = sessions
         self._group = group
         self._sources: dict[tuple[str, str, Digest], BlobSource] = {}
-        self._many = _Slots(settings.transfer.max_connections)
-        self._few = _Slots(max(1, settings.transfer.max_connections // 4))
+        self.storage_places = Places()
+        self._asking = Places()
         self._named_bytes = 0
         self._ahead: dict[Digest, FetchedAhead] = {}
         self._ahead_bytes = 0
@@ -87,14 +81,13 @@ class BlobSources:
             return
         self._named_bytes += sum(layer.size_bytes for layer in layers)
         fetches = _COPIES * self._named_bytes <= room_bytes
-        slots = self._many if self._named_bytes <= SMALL_RUN_BYTES else self._few
         for layer in dict.fromkeys(layers):
             key = (registry, repository, layer.digest)
             if key in self._sources or layer.urls or is_cached(layer.digest, self._settings):
                 continue
             span = self._first_range(layer) if fetches and layer.digest not in self._ahead else None
             source = self.source(registry, repository, layer)
-            task = self._group.create_task(self._locate(source, span, slots))
+            task = self._group.create_task(self._locate(source, span))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             if span is not None:
@@ -117,11 +110,19 @@ class BlobSources:
             return None
         return span
 
-    async def _locate(self, source: BlobSource, span: tuple[int, int] | None, slots: _Slots) -> bytes | None:
+    async def _locate(self, source: BlobSource, span: tuple[int, int] | None) -> bytes | None:
         try:
-            async with slots.asking:
+            async with self._asking.hold(self._most):
                 await source.locate()
-            return None if span is None else await source.read(*span, lambda: slots.fetching)
+            return None if span is None else await source.read(*span, self._storage_place)
         except PullError as error:
             _LOG.debug("asking ahead: %s", error)
             return None
+
+    def _storage_place(self) -> AbstractAsyncContextManager[None]:
+        return self.storage_places.hold(self._most)
+
+    def _most(self) -> int:
+        """How many connections are worth opening before it is known what has to be fetched."""
+        most = self._settings.transfer.max_connections
+        return most if self._named_bytes <= SMALL_RUN_BYTES else max(1, most // 4)

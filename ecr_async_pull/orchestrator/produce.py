@@ -134,7 +134,11 @@ class Producer:
     ) -> None:
         todo = [output for output in outputs if output.outcome is None]
         async with (
-            Engine(self._settings.transfer, progress=self._progress) as engine,
+            Engine(
+                self._settings.transfer,
+                storage_places=resolver.sources.storage_places,
+                progress=self._progress,
+            ) as engine,
             asyncio.TaskGroup() as group,
         ):
             pool = BlobPool(

@@ -26,6 +26,7 @@ from .blob_source import BlobSource
 from .fetch import Fetcher
 from .follower import Follower, FollowPlan
 from .offload import WorkerSlots, in_thread
+from .places import Places
 from .segments import Segments, first_range
 from .sinks import Sink
 from .tar_size import telling_range, told_tar_size
@@ -217,16 +218,21 @@ class BlobTicket:
 
 
 class Engine:
-    """Owns the connections' budget and the threads of one run; an async context manager."""
+    """Owns the connections' budget and the threads of one run; an async context manager.
 
-    def __init__(self, settings: TransferSettings, *, progress: Progress) -> None:
+    `storage_places`: taken for each connection to a storage host, here and elsewhere in the run.
+    """
+
+    def __init__(self, settings: TransferSettings, *, storage_places: Places, progress: Progress) -> None:
         self.progress = progress
         self.workers = WorkerSlots(settings.max_workers)
         self.threads = ThreadPoolExecutor(settings.max_workers, "follow")
         self.tails = ThreadPoolExecutor(settings.max_workers, "tail")
         self._writers = ThreadPoolExecutor(_WRITER_THREADS, "write")
         self.segment_bytes = settings.segment_bytes
-        self.fetcher = Fetcher(settings, progress=progress, writers=self._writers)
+        self.fetcher = Fetcher(
+            settings, storage_places=storage_places, progress=progress, writers=self._writers
+        )
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -14,9 +14,8 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import Self
 
@@ -26,6 +25,7 @@ from ..registry.faults import LinkExpired
 from ..settings import MIB, TransferSettings
 from .blob_fetch import BlobFetch, Running
 from .budget import ConnectionBudget, RateLimit, Rates
+from .places import Places
 from .receive import Receiver
 from .segments import SMALL_RUN_BYTES, Segment
 
@@ -48,9 +48,12 @@ class Fetcher:
     A blob's failure is that blob's alone: it is set as its `error`, nothing is raised here.
     """
 
-    def __init__(self, settings: TransferSettings, *, progress: Progress, writers: Executor) -> None:
+    def __init__(
+        self, settings: TransferSettings, *, storage_places: Places, progress: Progress, writers: Executor
+    ) -> None:
         self.budget = ConnectionBudget(settings.max_connections)
         self._settings = settings
+        self._storage_places = storage_places
         self._progress = progress
         self._receiver = Receiver(
             progress=progress, writers=writers, rate_limit=RateLimit(settings.limit_rate_bytes_s)
@@ -62,8 +65,6 @@ class Fetcher:
         self._requests = 0
         self._added_bytes = 0
         self._unasked_bytes = 0
-        self._open = 0
-        self._open_changed = asyncio.Event()
         self._running: set[Running] = set()
         self._stack = AsyncExitStack()
         self._group: asyncio.TaskGroup
@@ -220,18 +221,8 @@ class Fetcher:
         running.first = 0
         return Segment(start=0, end=blob.segments.size_bytes, position=0)
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[None]:
-        """A place among the connections to storage hosts."""
-        while self._open >= self._places:
-            self._open_changed.clear()
-            await self._open_changed.wait()
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
-            self._open_changed.set()
+    def _connection(self) -> AbstractAsyncContextManager[None]:
+        return self._storage_places.hold(lambda: self._places)
 
     async def _watch(self) -> None:
         """Use more connections while they bring more, and leave those far slower than their peers."""

@@ -108,3 +108,23 @@ def test_one_layer_of_two_repositories_is_fetched_ahead_once(site: Site) -> None
     requests = site.standin.log.of("storage")
     sent = sum(each.bytes_sent for each in requests if each.digest != image.config_digest)
     assert sent == _stored_bytes(image)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_what_is_fetched_ahead_counts_among_the_connections(site: Site, most: int) -> None:
+    builder = ImageBuilder()
+    for number in range(6):
+        size_bytes = (200_000, 3000)[number % 2]  # one that isn't fetched ahead, one that is
+        builder.layer([(f"file{number}", random.Random(number).randbytes(size_bytes))])
+    image = builder.build()
+    for layer in image.layers:
+        site.standin.faults.add(faults.Delay(0.2), server="storage", digest=layer.digest)
+    site.pull(site.add(image), transfer={"max_connections": most})
+    requests = [each for each in site.standin.log.of("storage") if each.digest != image.config_digest]
+    assert len(requests) == len(image.layers)
+    assert max(_under_way_with(each, requests) for each in requests) == most
+
+
+def _under_way_with(one: Request, requests: list[Request]) -> int:
+    """How many requests, this one among them, were under way when it came."""
+    return sum(each.at_s <= one.at_s < (each.ended_s or one.at_s + 1) for each in requests)
