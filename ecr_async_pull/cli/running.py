@@ -19,8 +19,8 @@ T = TypeVar("T")
 
 _GC_THRESHOLD = 20_000
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_KEPT_FREE_BYTES = 64 * MIB
-_LARGEST_IN_HEAP_BYTES = 16 * MIB
+_KEPT_FREE_BYTES = 8 * MIB
+_LARGEST_IN_HEAP_BYTES = MIB
 _FOREIGN_LOGGERS = ("aiobotocore", "botocore", "aioboto3", "boto3", "stamina", "asyncio", "aiohttp")
 
 
