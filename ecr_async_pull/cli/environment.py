@@ -29,6 +29,7 @@ def connection_settings(environment: Mapping[str, str], *, plain_http: bool) -> 
 
 
 def _ca_bundle(environment: Mapping[str, str]) -> str | None:
+    """`AWS_CA_BUNDLE` goes before `SSL_CERT_FILE`."""
     return environment.get("AWS_CA_BUNDLE") or environment.get("SSL_CERT_FILE")
 
 
