@@ -34,9 +34,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(arguments: argparse.Namespace) -> int:
     """Estimate and print; returns the exit code, the worst where images fail."""
-    from ..orchestrator.estimate import estimate
-    from ..settings import ArchiveFormat, PullSettings
     from . import environment
+
+    with environment.default_bundle_unread():
+        from ..orchestrator.estimate import estimate
+    from ..settings import ArchiveFormat, PullSettings
     from .image_list import listed_images
     from .running import run_command
 

@@ -116,8 +116,8 @@ def first_range(
 ) -> tuple[int, int] | None:
     """The range that is asked for before all else of a blob of which nothing is here.
 
-    The whole of a small blob, or what tells a layer's inflated size; None where there is no such range of
-    at most `most_bytes`.
+    The whole of a small blob, if that is at most `most_bytes`, or the few bytes that tell a layer's inflated
+    size; None where there is no such range.
     """
     if size_bytes <= SMALL_BLOB_BYTES:
         return (0, size_bytes) if 0 < size_bytes <= most_bytes else None

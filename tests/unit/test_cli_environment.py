@@ -61,7 +61,7 @@ def test_without_a_named_bundle_nothing_changes(monkeypatch: pytest.MonkeyPatch)
         assert "SSL_CERT_FILE" not in os.environ
 
 
-@pytest.mark.parametrize("command", ["pull", "digest"])
+@pytest.mark.parametrize("command", ["pull", "digest", "du"])
 def test_commands_read_the_named_bundle_alone(bundle: Path, command: str) -> None:
     variables = {name: value for name, value in os.environ.items() if name != "SSL_CERT_FILE"}
     ran = subprocess.run(
