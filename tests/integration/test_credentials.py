@@ -76,16 +76,17 @@ def token_calls(moto_url: str) -> int:
 
 
 @pytest.fixture
-def recorded(moto_url: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
-    import urllib.request
+def recorded(
+    moto_url: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    from moto.moto_api import recorder
 
-    monkeypatch.setenv("MOTO_RECORDER_FILEPATH", str(tmp_path_factory.mktemp("moto") / "recording"))
-
-    for action in ("reset-recording", "start-recording"):
-        urllib.request.urlopen(
-            urllib.request.Request(f"{moto_url}/moto-api/recorder/{action}", data=b"{}", method="POST")
-        ).close()
-    return moto_url
+    # It has read MOTO_RECORDER_FILEPATH when moto was imported, and would write to the working directory.
+    monkeypatch.setattr(recorder, "_location", str(tmp_path_factory.mktemp("moto") / "recording"))
+    recorder.reset_recording()
+    recorder.start_recording()
+    yield moto_url
+    recorder.stop_recording()
 
 
 def test_a_region_is_asked_once_whatever_the_accounts_and_concurrency(
